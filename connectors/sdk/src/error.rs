@@ -1,0 +1,92 @@
+//! Errors of a target: the kind alone decides what happens next.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+/// What went wrong with one change, look-up or read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct DeliveryError {
+    /// Decides what happens next.
+    pub kind: ErrorKind,
+    /// The HTTP status, when there was an answer.
+    pub status: Option<u16>,
+    /// What the target said, in its own words where it said any; at most 512 characters.
+    pub message: String,
+}
+
+/// The kinds of errors, and what the daemon does about each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The target refuses this change: park until something changes or a person acts.
+    Rejected,
+    /// The target does not know the person: park, and try every night.
+    Unmatched,
+    /// The target asks for a pause: the whole destination waits that long, in full.
+    Throttled(RetryAfter),
+    /// The target is down or unreachable, and certainly did not take the change: retry.
+    Unavailable,
+    /// Nobody knows whether the target took it: look before writing again.
+    Ambiguous,
+    /// The credentials are refused: pause the destination and raise an alarm.
+    Unauthorized,
+    /// The target holds something newer: drop the change.
+    Superseded,
+}
+
+/// How long a target asked us to wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RetryAfter {
+    /// It did not say.
+    Unsaid,
+    /// So long.
+    For(Duration),
+    /// Until then.
+    Until(DateTime<Utc>),
+}
+
+impl RetryAfter {
+    /// Reads a `Retry-After` header: seconds, or an HTTP date (RFC 9110, 10.2.3). Anything else counts as unsaid.
+    #[must_use]
+    pub fn parse(header: Option<&str>) -> Self {
+        let Some(text) = header.map(str::trim) else { return Self::Unsaid };
+        if let Ok(seconds) = text.parse::<u64>() {
+            return Self::For(Duration::from_secs(seconds));
+        }
+        match DateTime::parse_from_rfc2822(text) {
+            Ok(instant) => Self::Until(instant.with_timezone(&Utc)),
+            Err(_) => Self::Unsaid,
+        }
+    }
+}
+
+impl DeliveryError {
+    /// Makes an error without an HTTP answer.
+    #[must_use]
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, status: None, message: shorten(message.into()) }
+    }
+
+    /// Turns a transport error into a kind: what never reached the target is `Unavailable`, all else `Ambiguous`.
+    #[must_use]
+    pub fn from_transport(error: &reqwest::Error) -> Self {
+        let kind = if error.is_connect() || error.is_builder() { ErrorKind::Unavailable } else { ErrorKind::Ambiguous };
+        let mut message = error.to_string();
+        let mut source = std::error::Error::source(error);
+        while let Some(inner) = source {
+            message.push_str(": ");
+            message.push_str(&inner.to_string());
+            source = inner.source();
+        }
+        Self::new(kind, message)
+    }
+}
+
+/// Cuts a target's words to 512 characters.
+pub(crate) fn shorten(text: String) -> String {
+    match text.char_indices().nth(512) {
+        Some((end, _)) => text[..end].to_owned(),
+        None => text,
+    }
+}

@@ -1,0 +1,285 @@
+//! The configuration: what can be set, its limits and defaults, and how it is read.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use chrono::NaiveDate;
+use chrono_tz::Tz;
+use learnsync_sdk::{MatchRule, RecordKind, RouteMode};
+use serde::Deserialize;
+
+/// The whole configuration file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The name of this installation; part of every mark that we leave in a target: 1 to 32 of `a-z 0-9 -`.
+    pub installation: String,
+    /// Where the store and its key file live.
+    pub store: StoreConfig,
+    /// The webhook listener.
+    #[serde(default)]
+    pub listen: ListenConfig,
+    /// The LMS portals, by name.
+    pub portals: BTreeMap<String, PortalConfig>,
+    /// The destinations, by name.
+    #[serde(default)]
+    pub destinations: BTreeMap<String, DestinationConfig>,
+    /// The nightly reconciliation.
+    #[serde(default)]
+    pub reconcile: ReconcileConfig,
+}
+
+/// Where the store lives.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreConfig {
+    /// The folder; holds `learnsync.db`, `learnsync.keys` and the lock file.
+    pub path: PathBuf,
+}
+
+/// The webhook listener and its limits.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListenConfig {
+    /// Address and port; put a TLS reverse proxy in front.
+    pub address: SocketAddr,
+    /// Largest webhook body after decoding, in bytes.
+    pub body_bytes_max: usize,
+    /// Longest time for the head of a request, in seconds.
+    pub header_seconds_max: u64,
+    /// Longest time for the body of a request, in seconds.
+    pub body_seconds_max: u64,
+    /// Most connections at once.
+    pub connections_max: usize,
+    /// Webhooks accepted per second, sustained.
+    pub hooks_per_second_max: u32,
+    /// Webhooks accepted in one burst.
+    pub hooks_burst_max: u32,
+}
+
+impl Default for ListenConfig {
+    fn default() -> Self {
+        Self {
+            address: SocketAddr::from(([127, 0, 0, 1], 8480)),
+            body_bytes_max: 256 * 1024,
+            header_seconds_max: 10,
+            body_seconds_max: 15,
+            connections_max: 1024,
+            hooks_per_second_max: 2_000,
+            hooks_burst_max: 50_000,
+        }
+    }
+}
+
+/// One Absorb portal.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PortalConfig {
+    /// The API's base URL, for example `https://rest.myabsorb.com`.
+    pub url: String,
+    /// The portal's private API key (sent as `x-api-key`).
+    pub api_key: Secret,
+    /// The admin account that only learnsync uses.
+    pub username: String,
+    /// Its password.
+    pub password: Secret,
+    /// The secret last part of the webhook URL: at least 16 characters.
+    pub webhook_token: Secret,
+    /// The zone of the portal's people, for turning instants into dates.
+    #[serde(default = "utc")]
+    pub zone: Tz,
+    /// API calls per second, shared by all that we do.
+    #[serde(default = "calls_per_second")]
+    pub calls_per_second_max: u32,
+    /// API calls under way at once.
+    #[serde(default = "calls_at_once")]
+    pub calls_at_once_max: usize,
+    /// Where a learner's competencies are; Absorb does not document it. `{user}` stands for the learner's id.
+    #[serde(default = "competencies_path")]
+    pub competencies_path: String,
+    /// Where a learner's certificates are.
+    #[serde(default = "certificates_path")]
+    pub certificates_path: String,
+}
+
+fn utc() -> Tz {
+    Tz::UTC
+}
+fn calls_per_second() -> u32 {
+    50
+}
+fn calls_at_once() -> usize {
+    6
+}
+fn competencies_path() -> String {
+    "/users/{user}/competencies".to_owned()
+}
+fn certificates_path() -> String {
+    "/users/{user}/certificates".to_owned()
+}
+
+/// A secret: given by the name of a systemd credential, a file, or an environment variable; never in the file itself.
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Secret {
+    /// A file of this name in `$CREDENTIALS_DIRECTORY`.
+    Credential(String),
+    /// A file; its last line end is cut.
+    File(PathBuf),
+    /// An environment variable.
+    Env(String),
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match self {
+            Self::Credential(_) => "Secret(credential)",
+            Self::File(_) => "Secret(file)",
+            Self::Env(_) => "Secret(env)",
+        })
+    }
+}
+
+/// One destination: a connector and its settings.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DestinationConfig {
+    /// The connector's name, for example `bamboohr`.
+    pub connector: String,
+    /// The connector's own settings.
+    #[serde(default)]
+    pub settings: toml::Table,
+    /// Secrets for the settings: setting name -> where it stands.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, Secret>,
+    /// Which facts of before the first start are delivered: `"none"`, `"all"`, or since a date. There is no default.
+    pub history: History,
+    /// How learners are recognised, in order.
+    #[serde(default = "match_rules")]
+    pub match_rules: Vec<MatchRule>,
+    /// The routes, by name; without any, the connector's default ones.
+    #[serde(default)]
+    pub routes: BTreeMap<String, RouteConfig>,
+    /// Reference data: kind -> how courses find theirs.
+    #[serde(default)]
+    pub references: BTreeMap<String, ReferenceConfig>,
+    /// The zone in which instants become dates; without it, the portal's.
+    #[serde(default)]
+    pub zone: Option<Tz>,
+    /// Requests a second to this destination.
+    #[serde(default = "destination_calls_per_second")]
+    pub calls_per_second_max: u32,
+}
+
+fn match_rules() -> Vec<MatchRule> {
+    vec![MatchRule::ExternalId, MatchRule::EmployeeNumber, MatchRule::Email]
+}
+fn destination_calls_per_second() -> u32 {
+    100
+}
+
+/// Which facts of before the first start a destination gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum History {
+    /// Only facts achieved after the destination was first seen.
+    None,
+    /// All.
+    All,
+    /// Those achieved on or after a date.
+    Since(NaiveDate),
+}
+
+impl<'de> Deserialize<'de> for History {
+    fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(input)?;
+        match text.as_str() {
+            "none" => Ok(Self::None),
+            "all" => Ok(Self::All),
+            date => date.parse().map(Self::Since).map_err(|_| {
+                serde::de::Error::custom(format!("\"{date}\" is not a history: write \"none\", \"all\" or a date like \"2026-01-31\""))
+            }),
+        }
+    }
+}
+
+/// One route.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteConfig {
+    /// Which records it takes.
+    pub record: RecordKind,
+    /// The target object, in the connector's words.
+    pub object: String,
+    /// State or append.
+    #[serde(default = "state")]
+    pub mode: RouteMode,
+    /// Target field <- source; without any, the connector's default mapping for this kind of record.
+    #[serde(default)]
+    pub fields: BTreeMap<String, SourceConfig>,
+}
+
+fn state() -> RouteMode {
+    RouteMode::State
+}
+
+/// Where a target field's value comes from: exactly one of path, constant, template, lookup, reference.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SourceConfig {
+    /// A path into the record, for example `course.name`.
+    pub path: Option<String>,
+    /// A fixed value.
+    pub constant: Option<toml::Value>,
+    /// A MiniJinja template over the record.
+    pub template: Option<String>,
+    /// A path whose value is looked up in `table`.
+    pub lookup: Option<String>,
+    /// The table of `lookup`.
+    pub table: BTreeMap<String, String>,
+    /// A kind of reference data; the course finds it as `references.<kind>` says.
+    pub reference: Option<String>,
+    /// What happens when the record has no value.
+    pub when_missing: WhenMissing,
+}
+
+/// The null policy of a field.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenMissing {
+    /// Leave the target's field alone.
+    #[default]
+    Keep,
+    /// Blank the target's field out.
+    Clear,
+    /// Park the delivery.
+    Park,
+}
+
+/// How courses find their reference data.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReferenceConfig {
+    /// Course id, external id or name -> reference id or name.
+    pub courses: BTreeMap<String, String>,
+    /// The reference for every course that is not in `courses`.
+    pub default: Option<String>,
+    /// Switches off the last rule: a reference of the very same name as the course.
+    pub explicit_only: bool,
+}
+
+/// The nightly reconciliation.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReconcileConfig {
+    /// When it is due: a cron expression with five fields.
+    pub cron: String,
+    /// The zone of the cron expression.
+    pub zone: Tz,
+}
+
+impl Default for ReconcileConfig {
+    fn default() -> Self {
+        Self { cron: "15 2 * * *".to_owned(), zone: Tz::UTC }
+    }
+}

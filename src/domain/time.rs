@@ -1,0 +1,97 @@
+//! Instants, calendar dates and the clock that is handed in.
+
+use std::fmt;
+
+use chrono::{DateTime, NaiveDate, TimeZone, Utc};
+use chrono_tz::Tz;
+use serde::{Deserialize, Serialize};
+
+/// An instant: milliseconds since 1970-01-01T00:00:00Z. In the store an INTEGER.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Timestamp(pub i64);
+
+impl Timestamp {
+    /// This many milliseconds later (earlier when negative).
+    #[must_use]
+    pub fn plus_ms(self, ms: i64) -> Self {
+        Self(self.0.saturating_add(ms))
+    }
+
+    /// This much later.
+    #[must_use]
+    pub fn plus(self, duration: std::time::Duration) -> Self {
+        self.plus_ms(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    /// As chrono sees it; instants beyond its range are clamped to 1970.
+    #[must_use]
+    pub fn utc(self) -> DateTime<Utc> {
+        DateTime::from_timestamp_millis(self.0).unwrap_or_default()
+    }
+
+    /// The calendar date at this instant in a zone.
+    #[must_use]
+    pub fn date_in(self, zone: Tz) -> NaiveDate {
+        zone.from_utc_datetime(&self.utc().naive_utc()).date_naive()
+    }
+}
+
+impl From<DateTime<Utc>> for Timestamp {
+    fn from(instant: DateTime<Utc>) -> Self {
+        Self(instant.timestamp_millis())
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}", self.utc().format("%Y-%m-%dT%H:%M:%SZ"))
+    }
+}
+
+/// A moment as the LMS gives it: an instant, or a calendar date that must never be shifted by a zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LmsTime {
+    /// A point in time.
+    Instant(Timestamp),
+    /// A calendar date.
+    Date(NaiveDate),
+}
+
+impl LmsTime {
+    /// The calendar date: an instant becomes one in the zone, a date stays as it is.
+    #[must_use]
+    pub fn date_in(self, zone: Tz) -> NaiveDate {
+        match self {
+            Self::Instant(instant) => instant.date_in(zone),
+            Self::Date(date) => date,
+        }
+    }
+}
+
+impl fmt::Display for LmsTime {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Instant(instant) => instant.fmt(out),
+            Self::Date(date) => date.fmt(out),
+        }
+    }
+}
+
+/// Tells the time. Handed in everywhere, so that tests and the simulation own it.
+pub trait Clock: Send + Sync {
+    /// The wall-clock time.
+    fn now(&self) -> Timestamp;
+}
+
+/// The machine's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        #[expect(clippy::disallowed_methods, reason = "this is the seam that all others call")]
+        Timestamp::from(Utc::now())
+    }
+}

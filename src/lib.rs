@@ -1,0 +1,15 @@
+//! learnsync keeps HR and CRM systems true to a learning management system.
+
+pub mod config;
+pub mod connectors;
+pub mod daemon;
+pub mod domain;
+pub mod http;
+pub mod lms;
+pub mod mapping;
+pub mod pipeline;
+pub mod reconcile;
+pub mod sandbox;
+pub mod store;
+pub mod telemetry;
+pub mod cli;
