@@ -1,5 +1,6 @@
 //! learnsync keeps HR and CRM systems true to a learning management system.
 
+pub mod cli;
 pub mod config;
 pub mod connectors;
 pub mod daemon;
@@ -12,4 +13,3 @@ pub mod reconcile;
 pub mod sandbox;
 pub mod store;
 pub mod telemetry;
-pub mod cli;

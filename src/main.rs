@@ -1,1 +1,2 @@
+//! The learnsync command.
 fn main() {}

@@ -197,7 +197,9 @@ impl<'de> Deserialize<'de> for History {
             "none" => Ok(Self::None),
             "all" => Ok(Self::All),
             date => date.parse().map(Self::Since).map_err(|_| {
-                serde::de::Error::custom(format!("\"{date}\" is not a history: write \"none\", \"all\" or a date like \"2026-01-31\""))
+                serde::de::Error::custom(format!(
+                    "\"{date}\" is not a history: write \"none\", \"all\" or a date like \"2026-01-31\""
+                ))
             }),
         }
     }

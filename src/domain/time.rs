@@ -95,3 +95,17 @@ impl Clock for SystemClock {
         Timestamp::from(Utc::now())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instant_late_in_the_evening_is_a_date_of_its_zone_and_a_date_is_never_shifted() {
+        // 2026-03-04T04:30Z is 23:30 on the third in New York.
+        let instant = Timestamp::from(Utc.with_ymd_and_hms(2026, 3, 4, 4, 30, 0).single().expect("a valid instant"));
+        let third = NaiveDate::from_ymd_opt(2026, 3, 3).expect("a valid date");
+        assert_eq!(LmsTime::Instant(instant).date_in(chrono_tz::America::New_York), third);
+        assert_eq!(LmsTime::Date(third).date_in(chrono_tz::Pacific::Auckland), third);
+    }
+}

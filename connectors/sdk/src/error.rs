@@ -90,3 +90,17 @@ pub(crate) fn shorten(text: String) -> String {
         None => text,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_read_as_seconds_or_as_a_date_and_anything_else_is_unsaid() {
+        assert_eq!(RetryAfter::parse(Some(" 120 ")), RetryAfter::For(Duration::from_secs(120)));
+        let date = DateTime::from_timestamp(784_111_777, 0).expect("a valid instant");
+        assert_eq!(RetryAfter::parse(Some("Sun, 06 Nov 1994 08:49:37 GMT")), RetryAfter::Until(date));
+        assert_eq!(RetryAfter::parse(Some("soon")), RetryAfter::Unsaid);
+        assert_eq!(RetryAfter::parse(None), RetryAfter::Unsaid);
+    }
+}
