@@ -15,7 +15,9 @@ pub enum StoreError {
         pid: String,
     },
     /// Made by a newer learnsync.
-    #[error("the store is at migration {found}, this learnsync knows {known}: run the newer version, or restore an older backup")]
+    #[error(
+        "the store is at migration {found}, this learnsync knows {known}: run the newer version, or restore an older backup"
+    )]
     Newer {
         /// The newest migration in the store.
         found: String,
@@ -47,7 +49,10 @@ pub enum StoreError {
 impl From<diesel::result::Error> for StoreError {
     fn from(error: diesel::result::Error) -> Self {
         let words = error.to_string();
-        if words.contains("database or disk is full") || words.contains("disk I/O error") || words.contains("file too large") {
+        if words.contains("database or disk is full")
+            || words.contains("disk I/O error")
+            || words.contains("file too large")
+        {
             return Self::Full(words);
         }
         Self::Database(error)

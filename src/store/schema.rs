@@ -55,4 +55,18 @@ joinable!(person -> subject (subject_id));
 joinable!(mark -> subject (subject_id));
 joinable!(event -> portal (portal_id));
 joinable!(delivery -> route (route_id));
-allow_tables_to_appear_in_same_query!(delivery, record, person, subject, route, mark, portal, event, destination, attempt, reading, promise, link);
+allow_tables_to_appear_in_same_query!(
+    delivery,
+    record,
+    person,
+    subject,
+    route,
+    mark,
+    portal,
+    event,
+    destination,
+    attempt,
+    reading,
+    promise,
+    link
+);

@@ -45,7 +45,7 @@ type Job = Box<dyn FnOnce(&mut Tx<'_>) -> Result<Answer, StoreError> + Send>;
 /// Sends the answer: `None` when the commit succeeded, else why it did not.
 type Answer = Box<dyn FnOnce(Option<StoreError>) + Send>;
 /// A use case, and how to say that it failed before any commit.
-struct Request {
+pub(crate) struct Request {
     job: Job,
     refuse: Box<dyn FnOnce(StoreError) + Send>,
 }
@@ -53,20 +53,36 @@ struct Request {
 /// Where use cases are sent.
 pub(crate) enum Writer {
     /// To a thread that groups them.
-    Thread(mpsc::SyncSender<Request>),
+    Thread(Thread),
     /// Run on the spot, one commit each: for the simulation, whose paused clock would jump while a thread works.
-    Inline(Mutex<Engine>),
+    Inline(Box<Mutex<Engine>>),
+}
+
+/// The writer thread. Dropping it waits until everything sent is done and the file is let go.
+pub(crate) struct Thread {
+    sender: Option<mpsc::SyncSender<Request>>,
+    handle: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        drop(self.sender.take());
+        if let Some(handle) = self.handle.take() {
+            // A writer that panicked has told its callers `Closed`.
+            let _panicked = handle.join();
+        }
+    }
 }
 
 impl Writer {
     /// Starts the thread.
     pub(crate) fn start(engine: Engine) -> Self {
         let (sender, receiver) = mpsc::sync_channel::<Request>(GROUP_MAX * 4);
-        std::thread::Builder::new()
+        let handle = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || run(engine, &receiver))
             .expect("a thread can be started while the daemon starts");
-        Self::Thread(sender)
+        Self::Thread(Thread { sender: Some(sender), handle: Some(handle) })
     }
 
     /// Runs one use case in a transaction; returns after the commit.
@@ -79,7 +95,7 @@ impl Writer {
                 let mut engine = engine.lock().unwrap_or_else(PoisonError::into_inner);
                 return run_inline(&mut engine, use_case);
             }
-            Self::Thread(sender) => sender,
+            Self::Thread(thread) => thread.sender.as_ref().ok_or(StoreError::Closed)?,
         };
         let (answer, result) = oneshot::channel::<Result<T, StoreError>>();
         // Whoever comes first takes it: the use case's own error, the commit's answer, or the refusal.
@@ -94,7 +110,7 @@ impl Writer {
         let request = Request {
             job: Box::new(move |tx| {
                 let value = use_case(tx)?;
-                Ok(Box::new(move |failure| send(&slot, failure.map_or(Ok(value), Err))) as Answer)
+                Ok(Box::new(move |failure: Option<StoreError>| send(&slot, failure.map_or(Ok(value), Err))) as Answer)
             }),
             refuse: Box::new(move |error| send(&for_refusal, Err(error))),
         };
