@@ -285,3 +285,12 @@ impl Default for ReconcileConfig {
         Self { cron: "15 2 * * *".to_owned(), zone: Tz::UTC }
     }
 }
+
+/// The name that a mistyped one is nearest to, if one is near enough.
+pub(crate) fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    names
+        .map(|name| (strsim::damerau_levenshtein(typed, name), name))
+        .filter(|(distance, name)| *distance <= 2.max(name.len() / 3))
+        .min()
+        .map(|(_, name)| name)
+}
