@@ -179,11 +179,23 @@ mod tests {
             ("url = \"https", "url = \"ftp", "7: portals.main.url: \"ftp://rest.myabsorb.example\" is not an http"),
             ("url = \"https://rest.myabsorb.example\"\n", "", "10: portals.main: missing setting \"url\" (The API's"),
             ("body_bytes_max = 262_144", "body_bytes_max = 512", "18: listen.body_bytes_max: 512 is outside 1024 to"),
-            ("body_bytes_max = 262_144", "body_bytes_max = \"1 MiB\"", "18: listen.body_bytes_max: invalid type: string"),
-            ("zone = \"Europe/Berlin\"", "zone = \"Berlin\"", "8: portals.main.zone: \"Berlin\" is no time zone, did you mean \"Europe/Berlin\"?"),
+            (
+                "body_bytes_max = 262_144",
+                "body_bytes_max = \"1 MiB\"",
+                "18: listen.body_bytes_max: invalid type: string",
+            ),
+            (
+                "zone = \"Europe/Berlin\"",
+                "zone = \"Berlin\"",
+                "8: portals.main.zone: \"Berlin\" is no time zone, did you mean \"Europe/Berlin\"?",
+            ),
             ("cron = \"15 2 * * *\"", "cron = \"15 25 * * *\"", "8: reconcile.cron: \"15 25 * * *\" is not a cron"),
             ("cron = \"15 2 * * *\"", "cron = \"0 15 2 * * *\"", "8: reconcile.cron: \"0 15 2 * * *\" is not a cron"),
-            ("record = \"completion\"", "record = \"completon\"", "10: destinations.hr.routes.trainings.record: \"compl"),
+            (
+                "record = \"completion\"",
+                "record = \"completon\"",
+                "10: destinations.hr.routes.trainings.record: \"compl",
+            ),
             ("path = \"achieved\"", "pth = \"achieved\"", "1: destinations.hr.routes.trainings.fields.completed.pth"),
             ("history = 2026-01-01", "history = \"some\"", "11: destinations.hr.history: \"some\" is not a history"),
             ("[portals.main]", "[portals.Main]", "10: portals.Main: \"Main\" is not a name"),
@@ -276,7 +288,8 @@ mod tests {
     fn portals_of_different_zones_need_a_zone_in_each_destination() {
         let start = GOOD.find("[portals.main]").expect("a portal");
         let end = GOOD.find("[destinations.hr]").expect("a destination");
-        let second = GOOD[start..end].replace("portals.main", "portals.usa").replace("Europe/Berlin", "America/New_York");
+        let second =
+            GOOD[start..end].replace("portals.main", "portals.usa").replace("Europe/Berlin", "America/New_York");
         let errors = errors_of(&format!("{GOOD}\n{second}"));
         assert_eq!(errors.len(), 1, "{errors:?}");
         assert!(errors[0].contains("destinations.hr: the portals have different zones"), "{errors:?}");

@@ -181,6 +181,9 @@ pub struct DestinationConfig {
     /// The zone in which instants become dates; without it, the portal's.
     #[serde(default)]
     pub zone: Option<Tz>,
+    /// How long after a write of unknown outcome the target may still be committing, in seconds; without it, the connector's own.
+    #[serde(default)]
+    pub settle_seconds: Option<u32>,
     /// Requests a second to this destination.
     #[serde(default = "destination_calls_per_second")]
     pub calls_per_second_max: u32,
@@ -347,13 +350,4 @@ impl Default for ReconcileConfig {
     fn default() -> Self {
         Self { cron: "15 2 * * *".to_owned(), zone: Tz::UTC }
     }
-}
-
-/// The name that a mistyped one is nearest to, if one is near enough.
-pub(crate) fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    names
-        .map(|name| (strsim::damerau_levenshtein(typed, name), name))
-        .filter(|(distance, name)| *distance <= 2.max(name.len() / 3))
-        .min()
-        .map(|(_, name)| name)
 }

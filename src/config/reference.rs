@@ -195,6 +195,11 @@ pub static SETTINGS: &[Setting] = &[
         "destinations.<destination>.zone",
         "The zone in which instants become dates; without it, the portal's.",
     ),
+    optional(
+        "destinations.<destination>.settle_seconds",
+        "How long after a write of unknown outcome the target may still be committing, in seconds; without it, the connector's own.",
+    )
+    .range(0, 3_600),
     default("destinations.<destination>.calls_per_second_max", "Requests a second to this destination.", "100")
         .range(1, 10_000),
     optional("reconcile", "The nightly reconciliation."),
@@ -327,7 +332,9 @@ mod tests {
         text.push_str("portals.p.url = \"https://a.example\"\n");
         text.push_str("destinations.d.connector = \"c\"\ndestinations.d.history = \"all\"\n");
         text.push_str("destinations.d.routes.r.record = \"completion\"\ndestinations.d.routes.r.object = \"o\"\n");
-        text.push_str("destinations.d.routes.r.fields.f.path = \"title\"\ndestinations.d.references.k.default = \"x\"\n");
+        text.push_str(
+            "destinations.d.routes.r.fields.f.path = \"title\"\ndestinations.d.references.k.default = \"x\"\n",
+        );
         for setting in SETTINGS.iter().filter(|_| spell) {
             if let Given::Default(value) = setting.given {
                 let path = setting.path.replace("<portal>", "p").replace("<destination>", "d");
@@ -352,7 +359,9 @@ mod tests {
     #[test]
     fn the_page_shows_defaults_and_limits() {
         let page = reference_page();
-        assert!(page.contains("| `listen.body_bytes_max` | Largest webhook body after decoding, in bytes. | `262144` | 1024 to 16777216 |"));
+        assert!(page.contains(
+            "| `listen.body_bytes_max` | Largest webhook body after decoding, in bytes. | `262144` | 1024 to 16777216 |"
+        ));
         assert!(page.contains("| `portals.<portal>.password` | Its password. | required | a secret |"));
     }
 }

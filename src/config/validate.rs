@@ -95,7 +95,8 @@ fn check_destination(name: &str, destination: &DestinationConfig, findings: &mut
     let at = |setting| ["destinations", name, setting];
     findings.unless(is_name(name, "_"), &["destinations", name], || not_a_name(name, "_"));
     findings.unless(!destination.match_rules.is_empty(), &at("match_rules"), || {
-        "is empty, so no learner could be recognised; name at least one of external_id, employee_number, email".to_owned()
+        "is empty, so no learner could be recognised; name at least one of external_id, employee_number, email"
+            .to_owned()
     });
     for secret in destination.secrets.keys().filter(|secret| destination.settings.contains_key(*secret)) {
         findings.add(&["destinations", name, "settings", secret], "is set here and in secrets, keep one".to_owned());

@@ -28,7 +28,6 @@ pub fn http_client() -> anyhow::Result<reqwest::Client> {
         .context("choose TLS versions")?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    #[expect(clippy::disallowed_methods, reason = "this is the factory that all others call")]
     let builder = reqwest::Client::builder();
     builder
         .tls_backend_preconfigured(tls)

@@ -24,7 +24,7 @@ pub struct Route {
     /// The target object that it fills.
     pub object: String,
     /// Record -> fields.
-    pub mapping: Mapping,
+    pub mapping: Arc<Mapping>,
     /// The version of the mapping.
     pub mapping_id: MappingId,
 }
@@ -36,7 +36,7 @@ pub struct Destination {
     /// Its row.
     pub id: DestinationId,
     /// The code that speaks to the target.
-    pub connector: Box<dyn Connector>,
+    pub connector: Arc<dyn Connector>,
     /// What it says about itself.
     pub description: Description,
     /// The routes.

@@ -12,6 +12,7 @@ use super::worker::{Bell, Turn, Work};
 use crate::domain::chance::Entropy;
 use crate::domain::record::LearnerRecords;
 use crate::domain::time::{Clock, Timestamp};
+use crate::fail_point;
 use crate::lms::{Lms, LmsError};
 use crate::store::{ClaimedSubject, Read, Store, StoreError};
 
@@ -131,6 +132,7 @@ impl Refresh {
     async fn read(&self, portal: &Portal, claimed: &ClaimedSubject) -> Result<Read, LmsError> {
         let started_at = self.clock.now();
         let learner = portal.lms.learner(&claimed.lms_id).await?;
+        fail_point::reach(fail_point::MID_PAGE);
         let records = match learner {
             Some(_) => portal.lms.records(&claimed.lms_id).await?,
             None => LearnerRecords::default(),

@@ -12,6 +12,7 @@ use super::{Store, StoreError};
 use crate::domain::delivery::{Attempt, Cause, DeliveryState, LinkFound, Next, Outcome};
 use crate::domain::ids::{DeliveryId, DestinationId, PersonId, SubjectId};
 use crate::domain::time::Timestamp;
+use crate::fail_point;
 
 impl Store {
     /// Commits who a learner is in a destination, or that nobody knows.
@@ -121,6 +122,7 @@ impl Store {
                     }
                     follow(tx, destination, outcome, now)?;
                 }
+                fail_point::reach(fail_point::BEFORE_OUTCOME);
                 Ok(())
             })
             .await
