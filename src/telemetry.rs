@@ -220,7 +220,7 @@ impl Metrics {
         self.inbox_backlog.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// All metrics as text, of the type [`METRICS_TYPE`].
+    /// All metrics as text, of the type [`METRICS_TYPE`]. A metric with labels appears with its first value.
     #[must_use]
     pub fn render(&self) -> String {
         let mut text = String::new();
@@ -295,8 +295,15 @@ mod tests {
     }
 
     #[test]
-    fn every_metric_has_a_help_line_before_anything_happened() {
-        let text = Metrics::new().render();
+    fn every_metric_explains_itself_as_soon_as_it_has_a_value() {
+        let metrics = Metrics::new();
+        metrics.hook_received("acme", "accepted");
+        metrics.event_taken("fresh");
+        metrics.refresh_ended("done");
+        metrics.delivery_attempted("hr", "delivered");
+        metrics.lms_called("acme", "ok");
+        metrics.set_deliveries_waiting("hr", 1);
+        let text = metrics.render();
         for name in [HOOKS_RECEIVED, EVENTS_TAKEN, REFRESHES, DELIVERIES, LMS_CALLS, DELIVERIES_WAITING, INBOX_BACKLOG]
         {
             assert!(text.contains(&format!("# HELP {PREFIX}_{name} ")), "{name} is missing in:\n{text}");
