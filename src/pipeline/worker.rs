@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{Notify, watch};
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 use crate::domain::time::{Clock, Timestamp};
 use crate::store::StoreError;
@@ -58,10 +58,14 @@ pub async fn work(work: Arc<dyn Work>, bell: Arc<Bell>, clock: Arc<dyn Clock>, m
     while !*stop.borrow_and_update() {
         let rest = match work.run_once().await {
             Ok(Turn::Worked) => continue,
-            Ok(Turn::Rest(until)) => until.map_or(REST_MAX, |until| {
-                let ms = u64::try_from(until.0.saturating_sub(clock.now().0)).unwrap_or(0);
-                Duration::from_millis(ms).min(REST_MAX)
-            }),
+            Ok(Turn::Rest(until)) => {
+                // Said after everything that was done: who waits for a result waits for this line.
+                debug!(step = work.name(), "Nothing to do");
+                until.map_or(REST_MAX, |until| {
+                    let ms = u64::try_from(until.0.saturating_sub(clock.now().0)).unwrap_or(0);
+                    Duration::from_millis(ms).min(REST_MAX)
+                })
+            }
             Err(StoreError::Closed) => {
                 error!(step = work.name(), "The store is closed; this step stops");
                 return;

@@ -1,0 +1,5 @@
+//! The real program over real HTTP on loopback, against the sandbox; with a real clock, waiting for what the program says.
+
+mod command_line;
+mod kills;
+mod world;
