@@ -1,137 +1,126 @@
-//! Reading a body within its limits: decoded bytes count, so that a small bomb is as large as what it becomes.
+//! Reads a body within its limits of time and size, and decodes it.
 
-use std::io::Write;
+use std::io::Read;
 
-use flate2::write::GzDecoder;
+use bytes::Bytes;
+use flate2::bufread::MultiGzDecoder;
+use http::HeaderMap;
+use http::header::CONTENT_ENCODING;
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
-use hyper::header::{CONTENT_ENCODING, EXPECT, HeaderMap};
-use tokio::time::{Instant, timeout, timeout_at};
+use hyper::body::Body;
 
 use super::limits::HttpLimits;
+use super::rejection::Rejection;
 
-/// Why a body was not taken.
-#[derive(Debug)]
-pub(super) enum BodyError {
-    TooLarge { bytes: u64 },
-    TooSlow,
-    Encoding(String),
-    NotGzip(String),
-    BrokeOff(String),
+/// Most of an unknown encoding's name that is repeated to the sender, in characters.
+const ENCODING_CHARS_MAX: usize = 40;
+/// Most that is set aside for a body on its sender's word, in bytes.
+const RESERVE_BYTES_MAX: usize = 64 * 1024;
+
+/// How a body is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Encoding {
+    /// As it is.
+    Identity,
+    /// gzip (RFC 1952), one or more members.
+    Gzip,
 }
 
-/// Reads and decodes a body.
-pub(super) async fn read(headers: &HeaderMap, body: &mut Incoming, limits: &HttpLimits) -> Result<Vec<u8>, BodyError> {
-    let mut sink = Sink::for_encoding(headers, limits.body_bytes_max)?;
-    if let Some(bytes) = body.size_hint().exact().filter(|bytes| *bytes > limits.body_bytes_max as u64) {
-        return Err(BodyError::TooLarge { bytes });
-    }
-    let deadline = Instant::now() + limits.body_time;
-    while let Some(frame) = timeout_at(deadline, body.frame()).await.map_err(|_| BodyError::TooSlow)? {
-        let frame = frame.map_err(|error| BodyError::BrokeOff(error.to_string()))?;
-        if let Some(bytes) = frame.data_ref() {
-            sink.write(bytes)?;
-        }
-    }
-    sink.finish()
-}
-
-/// Reads on for a moment, for a sender reads our answer only after it has sent all; closing at once would destroy the answer.
-pub(super) async fn drain(headers: &HeaderMap, body: &mut Incoming, limits: &HttpLimits) {
-    if headers.contains_key(EXPECT) {
-        // This sender waits for our word before it sends anything.
-        return;
-    }
-    let reading = async {
-        let mut left = limits.drain_bytes_max;
-        while let Some(Ok(frame)) = body.frame().await {
-            let bytes = frame.data_ref().map_or(0, bytes::Bytes::len);
-            let Some(rest) = left.checked_sub(bytes) else { return };
-            left = rest;
-        }
-    };
-    // Whoever is slower than this does not get the answer.
-    let _slow = timeout(limits.drain_time, reading).await;
-}
-
-enum Sink {
-    Plain(Bounded),
-    Gzip(Box<GzDecoder<Bounded>>),
-}
-
-/// Grows up to the limit.
-struct Bounded {
-    bytes: Vec<u8>,
-    bytes_max: usize,
-    is_over: bool,
-}
-
-impl Write for Bounded {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        if self.bytes.len() + bytes.len() > self.bytes_max {
-            self.is_over = true;
-            return Err(std::io::Error::other("over the limit"));
-        }
-        self.bytes.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Sink {
-    fn for_encoding(headers: &HeaderMap, bytes_max: usize) -> Result<Self, BodyError> {
-        let bounded = Bounded { bytes: Vec::new(), bytes_max, is_over: false };
-        let encodings: Vec<String> = headers
-            .get_all(CONTENT_ENCODING)
-            .iter()
-            .flat_map(|value| {
-                String::from_utf8_lossy(value.as_bytes())
-                    .to_lowercase()
-                    .split(',')
-                    .map(|word| word.trim().to_owned())
-                    .collect::<Vec<_>>()
-            })
-            .filter(|word| !word.is_empty() && word != "identity")
-            .collect();
-        match encodings.as_slice() {
-            [] => Ok(Self::Plain(bounded)),
-            [one] if one == "gzip" || one == "x-gzip" => Ok(Self::Gzip(Box::new(GzDecoder::new(bounded)))),
-            others => Err(BodyError::Encoding(others.join(", "))),
-        }
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), BodyError> {
-        match self {
-            Self::Plain(bounded) => {
-                let would_be = (bounded.bytes.len() + bytes.len()) as u64;
-                bounded.write_all(bytes).map_err(|_| BodyError::TooLarge { bytes: would_be })
-            }
-            Self::Gzip(decoder) => {
-                let result = decoder.write_all(bytes);
-                gzip_result(result, decoder.get_ref())
+impl Encoding {
+    /// What the `Content-Encoding` headers say.
+    pub(super) fn of(headers: &HeaderMap) -> Result<Self, Rejection> {
+        let mut found = Self::Identity;
+        for value in headers.get_all(CONTENT_ENCODING) {
+            let value = String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase();
+            for name in value.split(',').map(str::trim) {
+                match (name, found) {
+                    ("" | "identity", _) => {}
+                    ("gzip" | "x-gzip", Self::Identity) => found = Self::Gzip,
+                    _ => {
+                        return Err(Rejection::Encoding(value.trim().chars().take(ENCODING_CHARS_MAX).collect()));
+                    }
+                }
             }
         }
-    }
-
-    fn finish(self) -> Result<Vec<u8>, BodyError> {
-        match self {
-            Self::Plain(bounded) => Ok(bounded.bytes),
-            Self::Gzip(mut decoder) => {
-                let result = decoder.try_finish();
-                gzip_result(result, decoder.get_ref())?;
-                Ok(std::mem::take(&mut decoder.get_mut().bytes))
-            }
-        }
+        Ok(found)
     }
 }
 
-fn gzip_result(result: std::io::Result<()>, out: &Bounded) -> Result<(), BodyError> {
-    match result {
-        Ok(()) => Ok(()),
-        Err(_) if out.is_over => Err(BodyError::TooLarge { bytes: out.bytes_max as u64 + 1 }),
-        Err(error) => Err(BodyError::NotGzip(error.to_string())),
+/// Reads the whole body, decoded.
+pub(super) async fn read<B>(body: B, encoding: Encoding, limits: &HttpLimits) -> Result<Vec<u8>, Rejection>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let limit = limits.body_bytes_max;
+    let announced = body.size_hint().exact();
+    if announced.is_some_and(|bytes| usize::try_from(bytes).map_or(true, |bytes| bytes > limit)) {
+        return Err(Rejection::BodyTooLarge { bytes: announced, limit });
+    }
+    let received = tokio::time::timeout(limits.body_time, collect(body, limit))
+        .await
+        .map_err(|_| Rejection::BodyLate(limits.body_time))??;
+    match encoding {
+        Encoding::Identity => Ok(received),
+        Encoding::Gzip => gunzip(&received, limit),
+    }
+}
+
+async fn collect<B>(mut body: B, limit: usize) -> Result<Vec<u8>, Rejection>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    let mut received = Vec::with_capacity(announced.min(RESERVE_BYTES_MAX));
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Rejection::BodyBroken)?;
+        let Ok(data) = frame.into_data() else { continue };
+        if data.len() > limit - received.len() {
+            return Err(Rejection::BodyTooLarge { bytes: None, limit });
+        }
+        received.extend_from_slice(&data);
+    }
+    Ok(received)
+}
+
+/// Decodes gzip; stops one byte above the limit, so that a bomb costs no more than an honest body.
+fn gunzip(encoded: &[u8], limit: usize) -> Result<Vec<u8>, Rejection> {
+    let mut decoded = Vec::new();
+    // Some clients announce gzip and send nothing.
+    if encoded.is_empty() {
+        return Ok(decoded);
+    }
+    let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    match MultiGzDecoder::new(encoded).take(most).read_to_end(&mut decoded) {
+        Ok(_) if decoded.len() > limit => Err(Rejection::BodyTooLarge { bytes: None, limit }),
+        Ok(_) => Ok(decoded),
+        Err(_) => Err(Rejection::GzipBroken),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn only_gzip_and_identity_are_content_encodings() {
+        let check = |values: &[&'static str], expected: Result<Encoding, &str>| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(CONTENT_ENCODING, HeaderValue::from_static(value));
+            }
+            assert_eq!(Encoding::of(&headers), expected.map_err(|name| Rejection::Encoding(name.to_owned())));
+        };
+        check(&[], Ok(Encoding::Identity));
+        check(&[""], Ok(Encoding::Identity));
+        check(&["identity"], Ok(Encoding::Identity));
+        check(&["gzip"], Ok(Encoding::Gzip));
+        check(&["X-GZip"], Ok(Encoding::Gzip));
+        check(&["identity, gzip"], Ok(Encoding::Gzip));
+        check(&["br"], Err("br"));
+        check(&["deflate"], Err("deflate"));
+        check(&["gzip, gzip"], Err("gzip, gzip"));
+        check(&["gzip", "br"], Err("br"));
     }
 }

@@ -1,142 +1,193 @@
-//! Connections: how many, how long, and how they end.
+//! Accepts connections, serves each in its own task, and lets them finish when it is stopped.
 
 use std::convert::Infallible;
-use std::future::poll_fn;
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::Response;
-
+use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::service::Service;
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::timeout;
-use tracing::{debug, warn};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::{debug, error, info, warn};
 
 use super::Receiver;
-use super::head::{Heads, Seen};
+use super::answer::{self, Answer};
+use super::limits::{HttpLimits, LINGER_BYTES_MAX, LINGER_TIME, STOP_TIME};
+use super::rejection::Rejection;
+use super::stream::{Traffic, Watched};
 
-/// An answer on its way.
-type Answering = Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send>>;
-
-/// Connections above the limit that are still told so; those above these are closed without a word.
-const TURNED_AWAY_MAX: usize = 64;
+/// The pause after a failed accept: when file handles have run out, trying again at once would only burn the processor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// The smallest buffer that hyper takes.
+const BUFFER_BYTES_MIN: usize = 8 * 1024;
 
 impl Receiver {
-    /// Receives until told to stop; requests that have begun are finished, within the drain time.
-    pub async fn serve(self: Arc<Self>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
-        let places = Arc::new(Semaphore::new(self.limits.connections_max));
-        let turned_away = Arc::new(Semaphore::new(TURNED_AWAY_MAX));
+    /// Serves until `stop` turns true or its sender is gone; then takes no new connection, lets requests under way finish, and returns when
+    /// all connections are closed, after 10 s at the latest.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, stop: watch::Receiver<bool>) {
+        let mut open = JoinSet::new();
+        let mut accepting = stop.clone();
         loop {
-            let accepted = tokio::select! {
+            tokio::select! {
                 biased;
-                () = stopped(&mut stop) => break,
-                accepted = listener.accept() => accepted,
-            };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    // Too many open files: the ones that are there must get time to end.
-                    warn!(%error, "Could not accept a connection");
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                    continue;
-                }
-            };
-            if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
-                tokio::spawn(Arc::clone(&self).connection(stream, place, stop.clone()));
-            } else if let Ok(place) = Arc::clone(&turned_away).try_acquire_owned() {
-                tokio::spawn(Arc::clone(&self).turn_away(stream, place));
+                () = stopped(&mut accepting) => break,
+                Some(ended) = open.join_next() => log_panic(ended),
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => self.admit(stream, &stop, &mut open),
+                    Err(failure) => {
+                        warn!("Could not accept a connection: {failure}");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
             }
         }
         drop(listener);
-        let all = u32::try_from(self.limits.connections_max).unwrap_or(u32::MAX);
-        // Whoever does not end in time is cut off; nothing unacknowledged was promised.
-        let _slow = timeout(self.limits.drain_time, places.acquire_many(all)).await;
+        finish(open).await;
     }
 
-    async fn connection(
-        self: Arc<Self>,
-        stream: TcpStream,
-        _place: OwnedSemaphorePermit,
-        mut stop: watch::Receiver<bool>,
-    ) {
-        let heads = Heads::default();
-        let seen = Seen::new(stream, heads.clone());
-        let service = {
-            let heads = heads.clone();
-            let receiver = Arc::clone(&self);
-            service_fn(move |request| -> Answering {
-                let (receiver, heads) = (Arc::clone(&receiver), heads.clone());
-                Box::pin(async move { Ok(receiver.answer(request, &heads).await) })
-            })
-        };
-        let mut connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.limits.header_time)
-            .max_buf_size(self.limits.head_bytes_max)
-            .max_headers(self.limits.headers_max)
-            .half_close(true)
-            .serve_connection(TokioIo::new(seen), service);
-        let ended = tokio::select! {
-            biased;
-            () = stopped(&mut stop) => {
-                Pin::new(&mut connection).graceful_shutdown();
-                poll_fn(|cx| connection.poll_without_shutdown(cx)).await
-            }
-            ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,
-        };
-        let mut stream = connection.into_parts().io.into_inner().into_inner();
-        match ended {
-            Ok(()) => {}
-            Err(error) if error.is_timeout() && heads.has_begun() => {
-                let limit = self.limits.header_time.as_millis();
-                let body = format!(
-                    r#"{{"error":"the head of the request took more than {limit} ms (listen.header_seconds_max)"}}"#
-                );
-                say_last_words(&mut stream, &raw("408 Request Timeout", "", &body), self.limits.drain_time).await;
-                return;
-            }
-            Err(error) => debug!(%error, "A connection ended early"),
+    /// Serves a connection in a task of its own, or refuses it in one.
+    fn admit(self: &Arc<Self>, stream: TcpStream, stop: &watch::Receiver<bool>, open: &mut JoinSet<()>) {
+        if let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() {
+            let (receiver, stop) = (Arc::clone(self), stop.clone());
+            open.spawn(async move {
+                receiver.converse(stream, stop).await;
+                drop(permit);
+            });
+            return;
         }
-        // The sender may be gone already.
-        let _gone = stream.shutdown().await;
+        let rejection = Rejection::TooManyConnections(self.limits.connections_max);
+        warn!(status = 503, "Refused a connection: {}", rejection.sentence());
+        // Without a free place for a refusal the stream is dropped: under such a flood, silence is all we can afford.
+        if let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() {
+            open.spawn(async move {
+                refuse(stream, &rejection).await;
+                drop(permit);
+            });
+        }
     }
 
-    /// Tells a sender above the limit that it should come back.
-    async fn turn_away(self: Arc<Self>, mut stream: TcpStream, _place: OwnedSemaphorePermit) {
-        let limit = self.limits.connections_max;
-        let body = format!(r#"{{"error":"all {limit} connections are taken (listen.connections_max)"}}"#);
-        let answer = raw("503 Service Unavailable", "retry-after: 1\r\n", &body);
-        say_last_words(&mut stream, &answer, self.limits.drain_time).await;
+    /// Serves the requests of one connection.
+    async fn converse(self: Arc<Self>, stream: TcpStream, mut stop: watch::Receiver<bool>) {
+        // Answers are small and written at once; a failure here only costs speed.
+        let _is_faster = stream.set_nodelay(true);
+        let traffic = Arc::new(Traffic::new());
+        let watched = Watched::new(stream, Arc::clone(&traffic), self.limits.header_time, self.limits.idle_time);
+        let service = Requests { receiver: Arc::clone(&self), traffic };
+        let mut connection = protocol(&self.limits).serve_connection(TokioIo::new(watched), service);
+        let mut is_stopping = false;
+        let outcome = loop {
+            tokio::select! {
+                biased;
+                outcome = &mut connection => break outcome,
+                () = stopped(&mut stop), if !is_stopping => {
+                    is_stopping = true;
+                    Pin::new(&mut connection).graceful_shutdown();
+                }
+            }
+        };
+        if let Err(failure) = outcome {
+            debug!("A connection ended early: {failure}");
+        }
+        let (stream, is_head_late) = connection.into_parts().io.into_inner().into_inner();
+        if is_head_late {
+            let rejection = Rejection::HeadLate(self.limits.header_time);
+            info!(status = 408, "Refused a request: {}", rejection.sentence());
+            refuse(stream, &rejection).await;
+        } else {
+            linger(stream).await;
+        }
     }
 }
 
-/// Waits for the word to stop; a sender that is gone counts as the word.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    let _gone = stop.wait_for(|is_stopped| *is_stopped).await;
+/// How we speak HTTP/1. Slow heads and idle pauses are bounded by `Watched`, which also answers them.
+fn protocol(limits: &HttpLimits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .header_read_timeout(None)
+        .max_buf_size(limits.header_bytes_max.max(BUFFER_BYTES_MIN))
+        .max_header_size(limits.header_bytes_max.max(BUFFER_BYTES_MIN))
+        .max_headers(limits.headers_max)
+        // A client that has sent all it wants to may close its side and still read; and one that left does not stop a commit.
+        .half_close(true);
+    builder
 }
 
-fn raw(status: &str, headers: &str, body: &str) -> String {
-    let length = body.len();
-    format!(
-        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n{headers}\r\n{body}"
-    )
+/// The requests of one connection.
+struct Requests {
+    receiver: Arc<Receiver>,
+    traffic: Arc<Traffic>,
 }
 
-/// Writes an answer and reads on for a moment: closing with unread bytes would destroy it.
-async fn say_last_words(stream: &mut TcpStream, answer: &str, time: std::time::Duration) {
-    let talk = async {
-        stream.write_all(answer.as_bytes()).await?;
-        stream.shutdown().await?;
-        let mut rest = [0; 4096];
-        while stream.read(&mut rest).await? > 0 {}
-        Ok::<_, std::io::Error>(())
+impl Service<Request<Incoming>> for Requests {
+    type Response = Answer;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let (receiver, traffic) = (Arc::clone(&self.receiver), Arc::clone(&self.traffic));
+        let is_ambiguous = traffic.begin();
+        Box::pin(async move {
+            let answer = receiver.answer(request, is_ambiguous).await;
+            traffic.end();
+            Ok(answer)
+        })
+    }
+}
+
+async fn refuse(mut stream: TcpStream, rejection: &Rejection) {
+    let written = tokio::time::timeout(LINGER_TIME, stream.write_all(&answer::refusal_bytes(rejection))).await;
+    if matches!(written, Ok(Ok(()))) {
+        linger(stream).await;
+    }
+}
+
+/// Ends our side and throws away what still comes. Closing with unread bytes makes the kernel reset the connection, and the other side
+/// would lose an answer that it has not read yet.
+async fn linger(mut stream: TcpStream) {
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    let drain = async {
+        let mut buffer = vec![0; 16 * 1024];
+        let mut drained_bytes = 0;
+        while drained_bytes < LINGER_BYTES_MAX {
+            match stream.read(&mut buffer).await {
+                Ok(0) | Err(_) => return,
+                Ok(bytes) => drained_bytes += bytes,
+            }
+        }
     };
-    // The sender may have gone, or be too slow: it was told what we could tell.
-    let _gone = timeout(time, talk).await;
+    // Whoever has not finished by then loses the answer.
+    let _is_finished = tokio::time::timeout(LINGER_TIME, drain).await;
+}
+
+/// Waits for the word to stop; a sender that is gone means the same.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _sender_is_gone = stop.wait_for(|stop| *stop).await.is_err();
+}
+
+/// Waits for the open connections.
+async fn finish(mut open: JoinSet<()>) {
+    let finished = tokio::time::timeout(STOP_TIME, async {
+        while let Some(ended) = open.join_next().await {
+            log_panic(ended);
+        }
+    });
+    if finished.await.is_err() {
+        warn!(connections = open.len(), "Cut off {} connections that did not finish in {STOP_TIME:?}", open.len());
+        open.shutdown().await;
+    }
+}
+
+fn log_panic(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(failure) = ended {
+        error!("A connection's task failed: {failure}");
+    }
 }

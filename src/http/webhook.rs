@@ -1,221 +1,152 @@
-//! One request: which door, which method, which body; kept on disk; then answered.
+//! Takes one request: finds its portal, refuses what is not a sound webhook, keeps it, and only then answers 2xx.
 
 use bytes::Bytes;
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::header::{
-    ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING,
-};
-use hyper::{Method, Request, Response, StatusCode, Version};
+use http::header::{CONTENT_TYPE, HOST, TRANSFER_ENCODING};
+use http::{HeaderMap, Method, Request, StatusCode, Version};
+use hyper::body::Body;
 use serde_json::json;
-use sha2::{Digest, Sha256};
-use subtle::{Choice, ConstantTimeEq};
 use tracing::{debug, info, warn};
 
-use super::body::{self, BodyError};
-use super::head::Heads;
-use super::{Door, InboxError, Receiver};
+use super::answer::{self, Answer};
+use super::body::{self, Encoding};
+use super::rejection::Rejection;
+use super::router::Route;
+use super::{InboxError, Receiver, admin};
 use crate::domain::event::RawEvent;
 
-/// Why a request is refused; each variant knows its status.
-#[derive(Debug)]
-enum Rejection {
-    NotFound,
-    Method,
-    BothLengths,
-    Host,
-    Body(BodyError),
-    TooMany,
-    Inbox(InboxError),
-}
+/// What may be asked of a webhook URL.
+const METHODS: &str = "GET, HEAD, POST, PUT";
 
 impl Receiver {
-    /// Answers one request; never fails.
-    pub(super) async fn answer(&self, request: Request<Incoming>, heads: &Heads) -> Response<Full<Bytes>> {
-        let has_encoding = request.headers().contains_key(TRANSFER_ENCODING);
-        let length = content_length(&request);
-        let is_ambiguous = heads.take_is_ambiguous(length.unwrap_or(0));
-        let (parts, mut incoming) = request.into_parts();
-        let outcome = match preconditions(&parts, is_ambiguous || (has_encoding && length.is_some())) {
-            Ok(()) => self.route(&parts, &mut incoming).await,
-            Err(rejection) => Err(rejection),
-        };
-        let mut response = outcome.unwrap_or_else(|rejection| self.refuse(&rejection));
-        let is_read = hyper::body::Body::is_end_stream(&incoming);
-        if !is_read {
-            body::drain(&parts.headers, &mut incoming, &self.limits).await;
+    /// Answers one request. `is_ambiguous`: it carries both `Content-Length` and `Transfer-Encoding`.
+    pub(super) async fn answer<B>(&self, request: Request<B>, is_ambiguous: bool) -> Answer
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let has_body = !request.body().is_end_stream();
+        // The stream's watcher cannot see where chunks end and the next request begins: such a connection serves one request.
+        let is_last = is_ambiguous || request.headers().contains_key(TRANSFER_ENCODING);
+        let route = self.doors.route(request.uri().path());
+        let answered = self.dispatch(route, request, is_ambiguous).await;
+        let mut answer = answered.unwrap_or_else(|rejection| {
+            log(route, &rejection);
+            answer::refusal(&rejection)
+        });
+        // A refused body may not have been read to its end, so nothing after it can be found.
+        if is_last || (has_body && !answer.status().is_success()) {
+            answer::close(&mut answer);
         }
-        if has_encoding || !is_read {
-            // Nobody counts chunks or rests here: what follows on this connection could not be told from them.
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        response
+        answer
     }
 
-    async fn route(
-        &self,
-        parts: &hyper::http::request::Parts,
-        incoming: &mut Incoming,
-    ) -> Result<Response<Full<Bytes>>, Rejection> {
-        let path = parts.uri.path();
-        if path == "/health/live" {
-            return match parts.method {
-                Method::GET | Method::HEAD => Ok(reply(StatusCode::OK, &json!({"status": "alive"}))),
-                _ => Err(Rejection::Method),
-            };
+    async fn dispatch<B>(&self, route: Route<'_>, request: Request<B>, is_ambiguous: bool) -> Result<Answer, Rejection>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        // The path comes first: who does not know a token learns nothing, not even which of his headers we dislike.
+        if route == Route::Unknown {
+            return Err(Rejection::NotFound);
         }
-        let door = self.door(path).ok_or(Rejection::NotFound)?;
-        match parts.method {
-            Method::GET | Method::HEAD => {
-                let words = format!("learnsync listens here for the webhooks of portal {}", door.portal);
-                Ok(reply(StatusCode::OK, &json!({"status": "alive", "message": words})))
+        if is_ambiguous {
+            return Err(Rejection::AmbiguousLength);
+        }
+        hosts(request.version(), request.headers())?;
+        match route {
+            Route::Hook(portal) => self.hook(portal, request).await,
+            Route::Live => admin::live(request.method()),
+            Route::Metrics => {
+                let render = self.metrics.as_ref().ok_or(Rejection::NotFound)?;
+                admin::metrics(request.method(), || render())
             }
-            Method::POST | Method::PUT => self.receive(door, parts, incoming).await,
-            _ => Err(Rejection::Method),
+            Route::Unknown => Err(Rejection::NotFound),
         }
     }
 
-    /// The door that the path opens. All doors are tried, whatever the first says: time must not tell how near a guess is.
-    fn door(&self, path: &str) -> Option<&Door> {
-        let (name, token) = path.strip_prefix("/hooks/")?.split_once('/')?;
-        let token = token.strip_suffix('/').unwrap_or(token);
-        let (name, token) = (Sha256::digest(name), Sha256::digest(token));
-        let mut found = None;
-        for door in &self.doors {
-            let fits: Choice = door.name_digest.ct_eq(name.as_slice()) & door.token_digest.ct_eq(token.as_slice());
-            if bool::from(fits) {
-                found = Some(door);
-            }
+    async fn hook<B>(&self, portal: &str, request: Request<B>) -> Result<Answer, Rejection>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        match *request.method() {
+            Method::GET | Method::HEAD => Ok(alive(portal)),
+            Method::POST | Method::PUT => self.keep(self.receive(portal, request).await?).await,
+            _ => Err(Rejection::Method(METHODS)),
         }
-        found
     }
 
-    async fn receive(
-        &self,
-        door: &Door,
-        parts: &hyper::http::request::Parts,
-        incoming: &mut Incoming,
-    ) -> Result<Response<Full<Bytes>>, Rejection> {
-        let body = body::read(&parts.headers, incoming, &self.limits).await.map_err(Rejection::Body)?;
-        let now = self.clock.now();
-        let has_room = self.rate.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take(&self.limits, now);
-        if !has_room {
-            return Err(Rejection::TooMany);
+    /// Reads a webhook, if the rate allows one more.
+    async fn receive<B>(&self, portal: &str, request: Request<B>) -> Result<RawEvent, Rejection>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        if !self.hooks.take() {
+            let limits = &self.limits;
+            return Err(Rejection::TooManyHooks {
+                per_second: limits.hooks_per_second_max,
+                burst: limits.hooks_burst_max,
+            });
         }
-        let content_type = parts.headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));
-        let event = RawEvent {
-            portal: door.portal.clone(),
-            method: parts.method.to_string(),
+        let encoding = Encoding::of(request.headers())?;
+        let (head, body) = request.into_parts();
+        let content_type = head.headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));
+        Ok(RawEvent {
+            portal: portal.to_owned(),
+            method: head.method.as_str().to_owned(),
             content_type: content_type.unwrap_or_default().into_owned(),
-            body,
-        };
+            body: body::read(body, encoding, &self.limits).await?,
+        })
+    }
+
+    /// Keeps an event; there is no 2xx before the inbox has it.
+    async fn keep(&self, event: RawEvent) -> Result<Answer, Rejection> {
+        let portal = event.portal.clone();
         let recognised = (self.recognise)(&event);
-        let id = self.inbox.append_event(event).await.map_err(Rejection::Inbox)?;
-        debug!(portal = door.portal, event = id, "Kept a webhook");
-        if recognised.is_test {
-            info!(portal = door.portal, "The Test button of portal {} was pressed", door.portal);
-            let words = "learnsync received the test. It works: real events will be kept and read back from the LMS.";
-            return Ok(reply(
-                StatusCode::OK,
-                &json!({"status": "test", "message": words, "recognised": recognised.words}),
-            ));
+        let id = self.inbox.append_event(event).await.map_err(|error| {
+            warn!(portal = %portal, "Could not keep a webhook: {error}");
+            match error {
+                InboxError::Full(_) => Rejection::InboxFull,
+                InboxError::Unavailable(_) => Rejection::InboxUnavailable,
+            }
+        })?;
+        debug!(portal = %portal, event = id, "Kept event {id} of {portal}");
+        if !recognised.is_test {
+            return Ok(answer::json(StatusCode::OK, &json!({ "status": "accepted" })));
         }
-        Ok(reply(StatusCode::OK, &json!({"status": "accepted"})))
-    }
-
-    fn refuse(&self, rejection: &Rejection) -> Response<Full<Bytes>> {
-        let (status, words, retry_after) = self.words(rejection);
-        match rejection {
-            Rejection::Inbox(_) | Rejection::TooMany => warn!(status = status.as_u16(), "Refused a webhook: {words}"),
-            Rejection::NotFound | Rejection::Method | Rejection::BothLengths | Rejection::Host | Rejection::Body(_) => {
-                info!(status = status.as_u16(), "Refused a request: {words}");
-            }
+        info!(portal = %portal, event = id, "Received a test webhook of {portal}");
+        let mut message = format!("learnsync received the test; webhooks of the portal \"{portal}\" arrive here");
+        if !recognised.words.is_empty() {
+            message = format!("{message} (recognised: {})", recognised.words);
         }
-        let mut response = reply(status, &json!({"error": words}));
-        if let Some(seconds) = retry_after {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        if matches!(rejection, Rejection::Method) {
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST, PUT, GET, HEAD"));
-        }
-        response
-    }
-
-    fn words(&self, rejection: &Rejection) -> (StatusCode, String, Option<u32>) {
-        let limits = &self.limits;
-        match rejection {
-            Rejection::NotFound => (StatusCode::NOT_FOUND, "nothing is here".to_owned(), None),
-            Rejection::Method => (StatusCode::METHOD_NOT_ALLOWED, "send webhooks with POST or PUT".to_owned(), None),
-            Rejection::BothLengths => (
-                StatusCode::BAD_REQUEST,
-                "the request has both Content-Length and Transfer-Encoding, send one of them".to_owned(),
-                None,
-            ),
-            Rejection::Host => {
-                (StatusCode::BAD_REQUEST, "an HTTP/1.1 request has exactly one Host header".to_owned(), None)
-            }
-            Rejection::Body(BodyError::TooLarge { bytes }) => (
-                StatusCode::PAYLOAD_TOO_LARGE,
-                format!(
-                    "webhook body has at least {bytes} bytes, the limit is {} (listen.body_bytes_max)",
-                    limits.body_bytes_max
-                ),
-                None,
-            ),
-            Rejection::Body(BodyError::TooSlow) => (
-                StatusCode::REQUEST_TIMEOUT,
-                format!("webhook body took more than {} ms (listen.body_seconds_max)", limits.body_time.as_millis()),
-                None,
-            ),
-            Rejection::Body(BodyError::Encoding(encoding)) => (
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                format!("content encoding \"{}\" is not understood, send gzip or none", cut(encoding)),
-                None,
-            ),
-            Rejection::Body(BodyError::NotGzip(why)) => {
-                (StatusCode::BAD_REQUEST, format!("the body is not the gzip that it claims to be: {why}"), None)
-            }
-            Rejection::Body(BodyError::BrokeOff(why)) => {
-                (StatusCode::BAD_REQUEST, format!("the body broke off: {why}"), None)
-            }
-            Rejection::TooMany => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                format!("more than {} webhooks a second (listen.hooks_per_second_max)", limits.hooks_per_second_max),
-                Some(1),
-            ),
-            Rejection::Inbox(error @ InboxError::Full(_)) => {
-                (StatusCode::SERVICE_UNAVAILABLE, error.to_string(), Some(60))
-            }
-            Rejection::Inbox(error @ InboxError::Unavailable(_)) => {
-                (StatusCode::SERVICE_UNAVAILABLE, error.to_string(), Some(5))
-            }
-        }
+        Ok(answer::json(StatusCode::OK, &json!({ "status": "test", "message": message })))
     }
 }
 
-fn preconditions(parts: &hyper::http::request::Parts, has_both_lengths: bool) -> Result<(), Rejection> {
-    if has_both_lengths {
-        return Err(Rejection::BothLengths);
+/// What an administrator sees who opens the URL in a browser.
+fn alive(portal: &str) -> Answer {
+    let message = format!(
+        "this is the webhook URL of the portal \"{portal}\"; it is alive and takes webhooks by POST, keep it secret"
+    );
+    answer::json(StatusCode::OK, &json!({ "status": "alive", "message": message }))
+}
+
+/// Refuses requests whose host is unclear (RFC 9112, section 3.2); hyper lets them pass.
+fn hosts(version: Version, headers: &HeaderMap) -> Result<(), Rejection> {
+    let count = headers.get_all(HOST).iter().count();
+    match (version, count) {
+        (_, 1) | (Version::HTTP_10, 0) => Ok(()),
+        _ => Err(Rejection::Hosts(count)),
     }
-    let hosts = parts.headers.get_all(HOST).iter().count();
-    match (parts.version, hosts) {
-        (Version::HTTP_11, 1) | (Version::HTTP_10, 0 | 1) => Ok(()),
-        _ => Err(Rejection::Host),
+}
+
+/// Says once that a request was refused; never with its path, which may hold a token.
+fn log(route: Route<'_>, rejection: &Rejection) {
+    let portal = match route {
+        Route::Hook(portal) => portal,
+        Route::Live | Route::Metrics | Route::Unknown => "",
+    };
+    let (status, sentence) = (rejection.status(), rejection.sentence());
+    if status.is_server_error() {
+        warn!(status = status.as_u16(), portal, "Refused a request: {sentence}");
+    } else {
+        info!(status = status.as_u16(), portal, "Refused a request: {sentence}");
     }
-}
-
-fn content_length(request: &Request<Incoming>) -> Option<u64> {
-    request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-fn cut(text: &str) -> String {
-    text.chars().take(40).collect()
-}
-
-/// A small JSON answer.
-pub(super) fn reply(status: StatusCode, body: &serde_json::Value) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
 }

@@ -1,23 +1,53 @@
-//! What the vendor speaks: one method a request. Basic authentication, JSON both ways; numbers may come as texts.
+//! What BambooHR speaks: one method a request, no decisions.
 
-use std::collections::BTreeMap;
+use learnsync_sdk::{DeliveryError, ErrorKind, refusal};
+use reqwest::{Method, Response, Url};
+use serde_json::{Map, Value as Json};
 
-use learnsync_sdk::{DeliveryError, ErrorKind, Reference, read_json, refusal};
-use reqwest::{Method, RequestBuilder, Response, Url};
-use serde_json::{Value, json};
+use crate::values::text_of;
 
-/// One row of a list, its values as texts; what is null or not there is left out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Row {
-    pub(crate) id: String,
-    pub(crate) values: BTreeMap<String, String>,
-}
+/// Largest answer that is read, in bytes.
+const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Longest words of the target that we keep, in characters.
+const WORDS_CHARACTERS_MAX: usize = 512;
 
-/// Speaks to one company.
+/// Speaks to one company with one key.
 pub(crate) struct Client {
     http: reqwest::Client,
     base: Url,
     api_key: String,
+}
+
+/// What the target answered to a write that it took.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// The body as text, shortened.
+    pub(crate) words: String,
+    /// The body as JSON, when it is some.
+    pub(crate) body: Option<Json>,
+    /// The last part of the `Location` header.
+    location: Option<String>,
+}
+
+impl Answer {
+    /// The row's id, when the answer names it.
+    pub(crate) fn row(&self) -> Option<String> {
+        let named = self.body.as_ref().and_then(|body| body.get("id")).and_then(text_of);
+        named.or_else(|| self.location.clone()).filter(|id| !id.is_empty())
+    }
+}
+
+/// One row of a list: its id, and its fields as they came.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Row {
+    pub(crate) id: String,
+    pub(crate) values: Map<String, Json>,
+}
+
+/// A person's rows, and the status of the answer that listed them.
+pub(crate) struct Rows {
+    pub(crate) status: u16,
+    pub(crate) rows: Vec<Row>,
 }
 
 impl Client {
@@ -25,180 +55,220 @@ impl Client {
         Self { http, base, api_key }
     }
 
-    /// Host and port of the company.
-    pub(crate) fn host(&self) -> String {
-        let host = self.base.host_str().unwrap_or_default();
-        self.base.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    /// `GET /api/v1/company_information`.
+    pub(crate) async fn company(&self) -> Result<Json, DeliveryError> {
+        Ok(self.read(Method::GET, &["v1", "company_information"], None, "the company information").await?.1)
     }
 
-    /// <https://documentation.bamboohr.com/reference/get-company-information>
-    pub(crate) async fn company_information(&self) -> Result<(), DeliveryError> {
-        let request = self.request(Method::GET, &["api", "v1", "company_information"]);
-        read(request, "a read of the company").await.map(drop)
+    /// `GET /api/v1/training/type`: an object keyed by id, or an array, or `[]` when there is none.
+    pub(crate) async fn training_types(&self) -> Result<Vec<Row>, DeliveryError> {
+        let (_, body) = self.read(Method::GET, &["v1", "training", "type"], None, "the training types").await?;
+        rows_of(body, "the training types")
     }
 
-    /// <https://documentation.bamboohr.com/reference/list-training-types>: an object keyed by id, or `[]`.
-    pub(crate) async fn training_types(&self) -> Result<Vec<Reference>, DeliveryError> {
-        let request = self.request(Method::GET, &["api", "v1", "training", "type"]);
-        let rows = rows_of(read(request, "the list of training types").await?);
-        Ok(rows
-            .into_iter()
-            .map(|row| Reference { name: row.values.get("name").cloned().unwrap_or_default(), id: row.id })
-            .collect())
+    /// `POST /api/v2/datasets/employee/data`: one page of people, active or not, unless the filter says otherwise.
+    pub(crate) async fn employees(&self, query: &Json) -> Result<Json, DeliveryError> {
+        let path = ["v2", "datasets", "employee", "data"];
+        Ok(self.read(Method::POST, &path, Some(query), "the look-up of a person").await?.1)
     }
 
-    /// <https://documentation.bamboohr.com/reference/get-data-from-dataset-v2>: inactive people are included unless a filter says not.
-    pub(crate) async fn employees_where(
-        &self,
-        field: &str,
-        value: &str,
-    ) -> Result<Vec<BTreeMap<String, String>>, DeliveryError> {
-        let body = json!({
-            "fields": ["employeeId", field],
-            "filter": format!("{field} eq '{}'", value.replace('\'', "''")),
-            "page": 1,
-            "pageSize": 100,
-        });
-        let request = self.request(Method::POST, &["api", "v2", "datasets", "employee", "data"]).json(&body);
-        let answer = read(request, "a look-up of a person").await?;
-        let Some(people) = answer.get("data").and_then(Value::as_array) else {
-            let message = "BambooHR's answer to a look-up of a person has no \"data\"";
-            return Err(DeliveryError::new(ErrorKind::Unavailable, message));
-        };
-        // Some versions nest what was asked for under `fields`.
-        Ok(people.iter().map(|person| texts(person.get("fields").unwrap_or(person), person)).collect())
+    /// `GET /api/v1/training/record/employee/{person}`: an object keyed by id, **or `[]` when there is none**.
+    pub(crate) async fn training_records(&self, person: &str) -> Result<Rows, DeliveryError> {
+        self.list(&["v1", "training", "record", "employee", person], "the list of training records").await
     }
 
-    /// <https://documentation.bamboohr.com/reference/list-employee-trainings>: an object keyed by record id, or `[]` when empty.
-    pub(crate) async fn trainings(&self, person: &str) -> Result<Vec<Row>, DeliveryError> {
-        let request = self.request(Method::GET, &["api", "v1", "training", "record", "employee", person]);
-        Ok(rows_of(read(request, "the list of training records").await?))
-    }
-
-    /// <https://documentation.bamboohr.com/reference/add-new-employee-training-record>; 201 with the record.
-    pub(crate) async fn create_training(&self, person: &str, body: &Value) -> Result<(u16, Value), DeliveryError> {
-        let request = self.request(Method::POST, &["api", "v1", "training", "record", "employee", person]).json(body);
-        write(request, "a new training record").await
-    }
-
-    /// <https://documentation.bamboohr.com/reference/update-employee-training-record>; answers 201, and the type cannot be changed.
-    pub(crate) async fn update_training(&self, row: &str, body: &Value) -> Result<(u16, Value), DeliveryError> {
-        let request = self.request(Method::PUT, &["api", "v1", "training", "record", row]).json(body);
-        write(request, "a change of a training record").await
-    }
-
-    /// <https://documentation.bamboohr.com/reference/delete-employee-training-record>
-    pub(crate) async fn delete_training(&self, row: &str) -> Result<(u16, Value), DeliveryError> {
-        let request = self.request(Method::DELETE, &["api", "v1", "training", "record", row]);
-        write(request, "the removal of a training record").await
-    }
-
-    /// <https://documentation.bamboohr.com/reference/get-employee-table-row>
-    pub(crate) async fn table(&self, person: &str, table: &str) -> Result<Vec<Row>, DeliveryError> {
-        let request = self.request(Method::GET, &["api", "v1", "employees", person, "tables", table]);
-        Ok(rows_of(read(request, &format!("the rows of {table}")).await?))
-    }
-
-    /// <https://documentation.bamboohr.com/reference/add-employee-table-row-1>
-    pub(crate) async fn create_row(
+    /// `POST /api/v1/training/record/employee/{person}`.
+    pub(crate) async fn create_training_record(
         &self,
         person: &str,
-        table: &str,
-        body: &Value,
-    ) -> Result<(u16, Value), DeliveryError> {
-        let request = self.request(Method::POST, &["api", "v1_1", "employees", person, "tables", table]).json(body);
-        write(request, &format!("a new row of {table}")).await
+        body: &Json,
+        what: &str,
+    ) -> Result<Answer, DeliveryError> {
+        self.write(Method::POST, &["v1", "training", "record", "employee", person], Some(body), what).await
     }
 
-    /// <https://documentation.bamboohr.com/reference/update-employee-table-row-1>
-    pub(crate) async fn update_row(
+    /// `PUT /api/v1/training/record/{row}`; answered 201, although nothing is created.
+    pub(crate) async fn update_training_record(
         &self,
-        person: &str,
-        table: &str,
         row: &str,
-        body: &Value,
-    ) -> Result<(u16, Value), DeliveryError> {
-        let request =
-            self.request(Method::POST, &["api", "v1_1", "employees", person, "tables", table, row]).json(body);
-        write(request, &format!("a change of a row of {table}")).await
+        body: &Json,
+        what: &str,
+    ) -> Result<Answer, DeliveryError> {
+        self.write(Method::PUT, &["v1", "training", "record", row], Some(body), what).await
     }
 
-    /// <https://documentation.bamboohr.com/reference/delete-employee-table-row-1>
-    pub(crate) async fn delete_row(&self, person: &str, table: &str, row: &str) -> Result<(u16, Value), DeliveryError> {
-        let request = self.request(Method::DELETE, &["api", "v1", "employees", person, "tables", table, row]);
-        write(request, &format!("the removal of a row of {table}")).await
+    /// `DELETE /api/v1/training/record/{row}`.
+    pub(crate) async fn delete_training_record(&self, row: &str, what: &str) -> Result<Answer, DeliveryError> {
+        self.write(Method::DELETE, &["v1", "training", "record", row], None, what).await
     }
 
-    fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
+    /// `GET /api/v1/employees/{person}/tables/{table}`: an array; columns that the key may not read are left out.
+    pub(crate) async fn table_rows(&self, person: &str, table: &str) -> Result<Rows, DeliveryError> {
+        let what = format!("the list of table {table}");
+        self.list(&["v1", "employees", person, "tables", table], &what).await
+    }
+
+    /// `POST /api/v1_1/employees/{person}/tables/{table}`; the answer has no body.
+    pub(crate) async fn create_table_row(
+        &self,
+        person: &str,
+        table: &str,
+        body: &Json,
+        what: &str,
+    ) -> Result<Answer, DeliveryError> {
+        self.write(Method::POST, &["v1_1", "employees", person, "tables", table], Some(body), what).await
+    }
+
+    /// `POST /api/v1_1/employees/{person}/tables/{table}/{row}`; the answer has no body.
+    pub(crate) async fn update_table_row(
+        &self,
+        (person, table, row): (&str, &str, &str),
+        body: &Json,
+        what: &str,
+    ) -> Result<Answer, DeliveryError> {
+        self.write(Method::POST, &["v1_1", "employees", person, "tables", table, row], Some(body), what).await
+    }
+
+    /// `DELETE /api/v1/employees/{person}/tables/{table}/{row}`; a 200 may still say `"success": false`.
+    pub(crate) async fn delete_table_row(
+        &self,
+        (person, table, row): (&str, &str, &str),
+        what: &str,
+    ) -> Result<Answer, DeliveryError> {
+        self.write(Method::DELETE, &["v1", "employees", person, "tables", table, row], None, what).await
+    }
+
+    async fn list(&self, path: &[&str], what: &str) -> Result<Rows, DeliveryError> {
+        let (status, body) = self.read(Method::GET, path, None, what).await?;
+        Ok(Rows { status, rows: rows_of(body, what)? })
+    }
+
+    /// A request that changes nothing: whatever goes wrong, we know that nothing was written.
+    async fn read(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: Option<&Json>,
+        what: &str,
+    ) -> Result<(u16, Json), DeliveryError> {
+        let response = self.send(method, path, body, what).await.map_err(nothing_written)?;
+        let status = response.status().as_u16();
+        let bytes = collect(response, what).await.map_err(nothing_written)?;
+        match serde_json::from_slice(&bytes) {
+            Ok(body) => Ok((status, body)),
+            Err(error) => Err(unreadable(what, &error.to_string())),
+        }
+    }
+
+    /// A request that changes something. A 2xx whose body is lost is still a 2xx: only the row's id is missing then.
+    async fn write(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: Option<&Json>,
+        what: &str,
+    ) -> Result<Answer, DeliveryError> {
+        let response = self.send(method, path, body, what).await?;
+        let status = response.status().as_u16();
+        let location = response.headers().get("location").and_then(|value| value.to_str().ok()).and_then(last_part);
+        let bytes = collect(response, what).await.unwrap_or_default();
+        let words = shorten(&String::from_utf8_lossy(&bytes));
+        Ok(Answer { status, words, body: serde_json::from_slice(&bytes).ok(), location })
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: Option<&Json>,
+        what: &str,
+    ) -> Result<Response, DeliveryError> {
+        let mut request = self
+            .http
+            .request(method, self.url(path))
+            .basic_auth(&self.api_key, Some("x"))
+            // The older endpoints answer XML unless asked.
+            .header("accept", "application/json");
+        if let Some(body) = body {
+            // `json` sends exactly `application/json`: with a charset, the older endpoints parse the body as XML.
+            request = request.json(body);
+        }
+        let response = request.send().await.map_err(|error| DeliveryError::from_transport(&error.without_url()))?;
+        if response.status().is_success() { Ok(response) } else { Err(refused(response, what).await) }
+    }
+
+    fn url(&self, path: &[&str]) -> Url {
         let mut url = self.base.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().extend(path);
-        }
-        // Old end points answer in XML unless asked for JSON.
-        self.http.request(method, url).basic_auth(&self.api_key, Some("x")).header("accept", "application/json")
+        url.path_segments_mut().expect("http URLs have a path").pop_if_empty().push("api").extend(path);
+        url
     }
 }
 
-/// A read: whatever goes wrong on the way, nothing was written, so nothing is unknown.
-async fn read(request: RequestBuilder, what: &str) -> Result<Value, DeliveryError> {
-    let certain = |mut error: DeliveryError| {
-        if error.kind == ErrorKind::Ambiguous {
-            error.kind = ErrorKind::Unavailable;
+/// Reads the refusal's words, which the older endpoints put into a header.
+async fn refused(response: Response, what: &str) -> DeliveryError {
+    let header = response.headers().get("x-bamboohr-error-message").and_then(|value| value.to_str().ok());
+    let header = header.map(str::trim).filter(|words| !words.is_empty()).map(str::to_owned);
+    let mut error = refusal(response, what).await;
+    if let Some(words) = header.filter(|words| !error.message.contains(words)) {
+        error.message = shorten(&format!("{}: {words}", error.message));
+    }
+    error
+}
+
+/// Makes an unknown outcome of a read what it is: nothing happened, try again.
+fn nothing_written(mut error: DeliveryError) -> DeliveryError {
+    if error.kind == ErrorKind::Ambiguous {
+        error.kind = ErrorKind::Unavailable;
+    }
+    error
+}
+
+async fn collect(mut response: Response, what: &str) -> Result<Vec<u8>, DeliveryError> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) =
+        response.chunk().await.map_err(|error| DeliveryError::from_transport(&error.without_url()))?
+    {
+        if bytes.len() + chunk.len() > ANSWER_BYTES_MAX {
+            return Err(unreadable(what, "it is larger than 16 MiB"));
         }
-        error
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+fn unreadable(what: &str, why: &str) -> DeliveryError {
+    let message = format!("bamboohr's answer to {what} cannot be read: {why}");
+    // An answer came, so the status tells that the target is there.
+    DeliveryError { status: Some(200), ..DeliveryError::new(ErrorKind::Unavailable, message) }
+}
+
+fn shorten(text: &str) -> String {
+    text.trim().chars().take(WORDS_CHARACTERS_MAX).collect()
+}
+
+fn last_part(location: &str) -> Option<String> {
+    let last = location.trim_end_matches('/').rsplit('/').next()?;
+    let is_id = !last.is_empty() && last.chars().all(|letter| letter.is_ascii_digit());
+    is_id.then(|| last.to_owned())
+}
+
+/// Reads a list: an object keyed by id, or an array of objects with ids. Sorted by id, so that every choice among rows is stable.
+pub(crate) fn rows_of(body: Json, what: &str) -> Result<Vec<Row>, DeliveryError> {
+    let entries: Vec<(Option<String>, Json)> = match body {
+        Json::Array(list) => list.into_iter().map(|row| (None, row)).collect(),
+        Json::Object(map) => map.into_iter().map(|(key, row)| (Some(key), row)).collect(),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => {
+            return Err(unreadable(what, "it is neither an object nor a list"));
+        }
     };
-    let response = request.send().await.map_err(|error| certain(DeliveryError::from_transport(&error)))?;
-    if response.status().is_success() {
-        return read_json(response, what).await.map_err(certain);
+    let mut rows = Vec::with_capacity(entries.len());
+    for (key, row) in entries {
+        let Json::Object(values) = row else { return Err(unreadable(what, "a row is not an object")) };
+        // A row that we cannot address might be ours; leaving it out would make us create it again.
+        let id = values.get("id").and_then(text_of).or(key).filter(|id| !id.is_empty());
+        let id = id.ok_or_else(|| unreadable(what, "a row has no id"))?;
+        rows.push(Row { id, values });
     }
-    let is_missing = response.status().as_u16() == 404;
-    let mut error = certain(refusal(response, what).await);
-    if is_missing && what.starts_with("the ") && error.kind == ErrorKind::Rejected {
-        // The lists of a person answer 404 for a person who does not exist.
-        error.kind = ErrorKind::Unmatched;
-    }
-    Err(error)
-}
-
-/// A write: the answer's status, and its body if it is JSON.
-async fn write(request: RequestBuilder, what: &str) -> Result<(u16, Value), DeliveryError> {
-    let response: Response = request.send().await.map_err(|error| DeliveryError::from_transport(&error))?;
-    let status = response.status();
-    if !status.is_success() {
-        return Err(refusal(response, what).await);
-    }
-    let body = response.bytes().await.map_err(|error| DeliveryError::from_transport(&error))?;
-    Ok((status.as_u16(), serde_json::from_slice(&body).unwrap_or(Value::Null)))
-}
-
-/// The rows of an answer: an object keyed by id, or an array whose items carry an id.
-fn rows_of(answer: Value) -> Vec<Row> {
-    match answer {
-        Value::Object(rows) => rows.into_iter().map(|(id, row)| Row { id, values: texts(&row, &row) }).collect(),
-        Value::Array(rows) => rows
-            .into_iter()
-            .filter_map(|row| Some(Row { id: text(row.get("id")?)?, values: texts(&row, &row) }))
-            .collect(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Vec::new(),
-    }
-}
-
-/// The scalars of two objects as texts; the second adds what the first lacks.
-fn texts(first: &Value, second: &Value) -> BTreeMap<String, String> {
-    [second, first]
-        .into_iter()
-        .filter_map(Value::as_object)
-        .flatten()
-        .filter_map(|(name, value)| Some((name.clone(), text(value)?)))
-        .collect()
-}
-
-/// A scalar as text.
-pub(crate) fn text(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(flag) => Some(flag.to_string()),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
-    }
+    rows.sort_by_cached_key(|row| (row.id.parse::<u64>().unwrap_or(u64::MAX), row.id.clone()));
+    Ok(rows)
 }

@@ -1,50 +1,50 @@
-//! The connector for BambooHR: completions become training records, certificates and competencies become rows of custom tables.
+//! The connector for BambooHR: training records, and rows of any employee table.
 //!
-//! BambooHR has no external key, no upsert, no batch and no uniqueness of any kind, so a person's rows are listed before anything is
-//! written, and each row of ours carries our mark: a line of a training record's notes, or a column of a table.
-//! The vendor's API: <https://documentation.bamboohr.com/reference>.
+//! The vendor's facts are those of its OpenAPI description (<https://github.com/BambooHR/bhr-api-python>) and of
+//! <https://documentation.bamboohr.com/reference>. BambooHR has no external key and no upsert, so every row that we write carries our
+//! mark: on a line of its own in a training record's notes, or in a column of a table (`mark_column`). One list of a person's rows
+//! precedes every write; it is what makes a repeated delivery safe.
 #![warn(missing_docs)]
 
 mod client;
+mod deliver;
+mod objects;
+mod observe;
 mod people;
-mod rows;
 mod settings;
-mod write;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod training;
+mod values;
 
 use learnsync_sdk::{
-    Account, Change, Connector, ConnectorType, DefaultField, DefaultRoute, DeliveryError, Description, FieldType,
+    Account, Change, Connector, ConnectorType, DefaultField, DefaultRoute, DeliveryError, Description, ErrorKind,
     Learner, MatchRule, Observation, PersonMatch, Place, Receipt, RecordKind, Reference, RouteMode, SettingsError,
-    TargetField, TargetObject, Toolbox, async_trait,
+    TargetObject, Toolbox, async_trait,
 };
 
-use client::Client;
-use rows::Object;
-use settings::Settings;
+use crate::client::Client;
+use crate::settings::Settings;
 
-/// The only kind of reference data: what was trained, <https://documentation.bamboohr.com/reference/list-training-types>.
+/// The reference data that a course needs: the type of a training record.
 const TRAINING_TYPE: &str = "training_type";
 
-/// BambooHR as a kind of target.
+/// The connector type `bamboohr`.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct BambooHr;
-
-/// One BambooHR company.
-struct Company {
-    settings: Settings,
-    client: Client,
-    skips_lookup: bool,
-}
 
 impl ConnectorType for BambooHr {
     fn describe(&self) -> Description {
         Description {
             name: "bamboohr",
-            summary: "BambooHR: training records and rows of custom tables",
+            summary: "Writes completions as training records, certificates and competencies as rows of employee tables.",
             documentation: "https://documentation.bamboohr.com/reference",
             reference_kinds: &[TRAINING_TYPE],
             settle_seconds: 60,
             persons_per_batch_max: 1,
             concurrency_max: 4,
-            settings: settings::KNOWN,
+            settings: settings::SETTINGS,
             default_routes: default_routes(),
         }
     }
@@ -52,83 +52,80 @@ impl ConnectorType for BambooHr {
     fn build(&self, settings: &serde_json::Value, toolbox: Toolbox) -> Result<Box<dyn Connector>, SettingsError> {
         let settings = Settings::read(settings)?;
         let client = Client::new(toolbox.http, settings.url.clone(), settings.api_key.clone());
-        Ok(Box::new(Company { settings, client, skips_lookup: toolbox.test_skip_lookup }))
+        Ok(Box::new(Destination { client, settings, skips_lookup: toolbox.test_skip_lookup }))
     }
 }
 
 fn default_routes() -> Vec<DefaultRoute> {
-    let fields = |lines: &[(&'static str, (&'static str, &'static str))]| {
-        lines.iter().map(|(field, source)| DefaultField { field, source: *source }).collect()
-    };
     vec![
-        DefaultRoute {
-            name: "completions",
-            record: RecordKind::Completion,
-            object: "training",
-            mode: RouteMode::State,
-            fields: fields(&[
+        route(
+            "completions",
+            RecordKind::Completion,
+            "training",
+            &[
                 ("completed", ("path", "achieved")),
                 ("type", ("reference", TRAINING_TYPE)),
                 ("hours", ("path", "hours")),
                 ("credits", ("path", "credits")),
-            ]),
-        },
-        DefaultRoute {
-            name: "certificates",
-            record: RecordKind::Certificate,
-            object: "table:customCertifications",
-            mode: RouteMode::State,
-            fields: fields(&[
+            ],
+        ),
+        route(
+            "certificates",
+            RecordKind::Certificate,
+            "table:customCertifications",
+            &[
                 ("certification", ("path", "title")),
                 ("issued", ("path", "achieved")),
                 ("expires", ("path", "valid_until")),
                 ("course", ("path", "course.name")),
-            ]),
-        },
-        DefaultRoute {
-            name: "competencies",
-            record: RecordKind::Competency,
-            object: "table:customCompetencies",
-            mode: RouteMode::State,
-            fields: fields(&[("competency", ("path", "title")), ("awarded", ("path", "achieved"))]),
-        },
+            ],
+        ),
+        route(
+            "competencies",
+            RecordKind::Competency,
+            "table:customCompetencies",
+            &[("competency", ("path", "title")), ("awarded", ("path", "achieved"))],
+        ),
     ]
 }
 
+fn route(
+    name: &'static str,
+    record: RecordKind,
+    object: &'static str,
+    fields: &[(&'static str, (&'static str, &'static str))],
+) -> DefaultRoute {
+    let fields = fields.iter().map(|&(field, source)| DefaultField { field, source }).collect();
+    DefaultRoute { name, record, object, mode: RouteMode::State, fields }
+}
+
+/// One configured BambooHR company.
+struct Destination {
+    client: Client,
+    settings: Settings,
+    skips_lookup: bool,
+}
+
 #[async_trait]
-impl Connector for Company {
+impl Connector for Destination {
     fn object(&self, name: &str) -> Result<TargetObject, String> {
-        let field =
-            |name: &str, kind, required| TargetField { name: name.to_owned(), kind, required, length_max: None };
-        match Object::parse(name)? {
-            // There is no expiry on a training record: when it is due again follows from its type's frequency.
-            Object::Training => Ok(TargetObject {
-                name: name.to_owned(),
-                fields: vec![
-                    field("completed", FieldType::Date, true),
-                    field("type", FieldType::Reference, true),
-                    field("hours", FieldType::Number, false),
-                    field("credits", FieldType::Number, false),
-                    field("instructor", FieldType::Text, false),
-                    field("notes", FieldType::Text, false),
-                ],
-                open: false,
-            }),
-            Object::Table(_) => Ok(TargetObject { name: name.to_owned(), fields: Vec::new(), open: true }),
-        }
+        Ok(objects::parse(name, &self.settings)?.describe())
     }
 
+    /// The identity is the answer's `id`; a company that does not show one is known by the host of its URL.
     async fn probe(&self) -> Result<Account, DeliveryError> {
-        self.client.company_information().await?;
-        // The company's domain is its identity: its displayed name may change any day.
-        Ok(Account { identity: self.client.host() })
+        let company = self.client.company().await?;
+        let id = company.get("id").and_then(values::text_of).filter(|id| !id.is_empty());
+        let host = || self.settings.url.host_str().unwrap_or_default().to_owned();
+        Ok(Account { identity: id.map_or_else(host, |id| format!("company {id}")) })
     }
 
     async fn references(&self, kind: &str) -> Result<Vec<Reference>, DeliveryError> {
-        match kind {
-            TRAINING_TYPE => self.client.training_types().await,
-            _ => Ok(Vec::new()),
+        if kind != TRAINING_TYPE {
+            let message = format!("bamboohr has no reference data \"{kind}\", only \"{TRAINING_TYPE}\"");
+            return Err(DeliveryError::new(ErrorKind::Rejected, message));
         }
+        training::types(&self.client).await
     }
 
     async fn find_person(&self, learner: &Learner, rules: &[MatchRule]) -> Result<PersonMatch, DeliveryError> {
@@ -136,13 +133,10 @@ impl Connector for Company {
     }
 
     async fn deliver(&self, batch: &[Change]) -> Vec<Result<Receipt, DeliveryError>> {
-        write::deliver(&self.client, &self.settings, batch, self.skips_lookup).await
+        deliver::deliver(self, batch).await
     }
 
     async fn observe(&self, batch: &[Place]) -> Vec<Result<Observation, DeliveryError>> {
-        write::observe(&self.client, &self.settings, batch).await
+        observe::observe(self, batch).await
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -23,7 +23,7 @@ use crate::sandbox::population::Employee;
 use crate::sandbox::server::{Reply, Request, Service, has_content_type};
 
 /// The fields of an employee that the data set knows.
-const EMPLOYEE_FIELDS: [&str; 6] = ["employeeId", "employeeNumber", "email", "firstName", "lastName", "status"];
+const EMPLOYEE_FIELDS: [&str; 7] = ["eeid", "employeeId", "employeeNumber", "email", "firstName", "lastName", "status"];
 /// Largest page of the data set.
 const PAGE_SIZE_MAX: u64 = 1_000;
 
@@ -280,7 +280,7 @@ fn dataset_fields() -> Value {
 
 fn employee_cell(employee: &Employee, field: &str) -> Cell {
     Cell::Text(match field {
-        "employeeId" => employee.id.to_string(),
+        "eeid" | "employeeId" => employee.id.to_string(),
         "employeeNumber" => employee.employee_number.clone(),
         "email" => employee.email.clone(),
         "firstName" => employee.first_name.clone(),

@@ -123,6 +123,13 @@ impl HrHandle {
         self.hr.data().all_rows()
     }
 
+    /// How many rows there are; cheap, for progress.
+    #[must_use]
+    pub fn rows_total(&self) -> usize {
+        let data = self.hr.data();
+        Object::ALL.into_iter().map(|object| data.rows(object).len()).sum()
+    }
+
     /// The faults.
     #[must_use]
     pub fn faults(&self) -> &HrFaults {

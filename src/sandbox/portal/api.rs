@@ -337,9 +337,8 @@ impl View<'_> {
         let (limit, offset) = self.page()?;
         let filter = self.request.parameter("_filter").filter(|text| !text.trim().is_empty());
         if let Some(text) = filter {
-            let filterable: Vec<&str> = schema.filterable.to_vec();
-            let allowed: Vec<&str> =
-                filterable.into_iter().filter(|field| !self.portal.faults.is_unfilterable(field)).collect();
+            let mut allowed = schema.filterable.to_vec();
+            allowed.retain(|field| !self.portal.faults.is_unfilterable(field));
             let parsed = filter::parse(text, &allowed).map_err(|problem| error(422, &problem.to_string()))?;
             things.retain(|thing| parsed.matches(&|field| self.cell(data, *thing, field)));
         }
