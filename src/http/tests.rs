@@ -791,6 +791,46 @@ async fn health_is_alive_and_metrics_are_there_when_given() {
     }
 }
 
+/// A log kept in memory.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("no test panics inside").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_logged_once_and_neither_tokens_nor_bodies_ever_are() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .with_ansi(false)
+        .finish();
+    // Everything of this test runs on this thread.
+    let _logging = tracing::subscriber::set_default(subscriber);
+    let house = House::open(limits()).await;
+    let canary = b"canary-body";
+    assert_eq!(house.ask(post(canary)).await.status, 200);
+    assert_eq!(house.ask(request("POST", "/hooks/main/canary-guess", "", canary)).await.status, 404);
+    assert_eq!(house.ask(request("DELETE", PATH, "", canary)).await.status, 405);
+    assert_eq!(house.ask(request("POST", PATH, "Content-Encoding: a\tb\r\n", canary)).await.status, 415);
+    let text = String::from_utf8(log.0.lock().expect("no test panics inside").clone()).expect("logs are UTF-8");
+    assert_eq!(text.matches("Refused a request").count(), 3, "{text}");
+    assert!(text.contains("status=405 portal=\"main\""), "{text}");
+    for secret in [TOKEN, "canary"] {
+        assert!(!text.contains(secret), "{secret} in {text}");
+    }
+}
+
 #[tokio::test]
 async fn garbage_never_stops_the_receiver_nor_reaches_the_inbox() {
     let house = House::open(limits()).await;

@@ -1,226 +1,245 @@
-//! One call: budget, headers, token, and short retries inside the call. Longer waits are the pipeline's.
+//! Reads of the API: short retries within a call, the dance around 401, and refusals as errors of the usual kinds.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff;
-use learnsync_sdk::RetryAfter;
+use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
 use serde_json::Value;
-use tokio::sync::{Mutex, Semaphore};
-use tokio::time::Instant;
+use tracing::{debug, warn};
 
-use super::AbsorbSettings;
-use super::session::{Session, TokenVault};
+use super::list::{Collector, Next, Page, ROWS_PER_PAGE};
+use super::session::Session;
+use super::wire::{ANSWER_BYTES_MAX, Reply, Wire, WireError};
 use crate::domain::chance::Entropy;
-use crate::domain::time::Clock;
 use crate::lms::LmsError;
 
-/// Tries of one call: more is the pipeline's business, which can wait.
-const TRIES_MAX: u32 = 3;
+/// How often a list that does not fit together is read from its start.
+const LIST_TRIES_MAX: u32 = 2;
 
-/// Longest answer, in bytes: a page of 1,000 users is about 2 MB.
-const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-/// Longest words of the LMS in an error, in characters.
-const WORDS_CHARS_MAX: usize = 300;
-
-/// How long the short retries inside a call wait.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Pauses {
-    /// The first wait; doubled after.
-    pub(super) first: Duration,
-    /// All waits of one call together.
-    pub(super) total_max: Duration,
+/// The pauses between the tries of one call. Anything longer is the pipeline's business.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pauses {
+    /// The first pause; each further one doubles. Jitter adds up to half of it.
+    pub first: Duration,
+    /// Most tries of one call.
+    pub tries_max: u32,
+    /// No try begins later than this after the first.
+    pub time_max: Duration,
 }
 
 impl Default for Pauses {
     fn default() -> Self {
-        Self { first: Duration::from_millis(400), total_max: Duration::from_secs(10) }
+        Self { first: Duration::from_millis(400), tries_max: 3, time_max: Duration::from_secs(10) }
     }
 }
 
-/// Speaks to one portal.
-pub(super) struct Client {
-    settings: AbsorbSettings,
-    http: reqwest::Client,
-    session: Session,
-    entropy: Arc<dyn Entropy>,
-    pauses: Pauses,
-    at_once: Semaphore,
-    /// When the next call may start: the one request budget of all lanes.
-    next_call: Mutex<Option<Instant>>,
+impl Pauses {
+    fn begin(&self) -> ExponentialBackoff {
+        ExponentialBackoffBuilder::new()
+            .with_initial_interval(self.first)
+            .with_multiplier(2.0)
+            // Randomness is ours, so that a seed replays a run.
+            .with_randomization_factor(0.0)
+            .with_max_elapsed_time(Some(self.time_max))
+            .build()
+    }
 }
 
-/// What one try brought.
-enum Tried {
-    Answer(Option<Value>),
-    /// 401: perhaps only the gateway's mood, perhaps the token is dead.
-    Refused,
-    /// Worth another try inside this call.
-    Again(LmsError),
-    Failed(LmsError),
+/// What a read found.
+pub(super) enum Answer {
+    Found(Value),
+    /// 404.
+    Missing,
+}
+
+/// What one pass over a list found.
+enum Pass {
+    Rows(Vec<Value>),
+    Missing,
+    /// The pages do not fit together, in words.
+    Distrusted(String),
+}
+
+/// Why one try gave no answer.
+enum Failure {
+    /// Try again at once.
+    Passing(String),
+    Final(LmsError),
+}
+
+/// The API as seen by those who read it.
+pub(super) struct Client {
+    wire: Wire,
+    session: Session,
+    pauses: Pauses,
+    entropy: Arc<dyn Entropy>,
+    /// The lists that the portal refuses to sort by id.
+    unsortable: Mutex<BTreeSet<&'static str>>,
 }
 
 impl Client {
-    pub(super) fn new(
-        settings: AbsorbSettings,
-        http: reqwest::Client,
-        vault: Arc<dyn TokenVault>,
-        clock: Arc<dyn Clock>,
-        entropy: Arc<dyn Entropy>,
-        pauses: Pauses,
-    ) -> Self {
-        let at_once = Semaphore::new(settings.calls_at_once_max.max(1));
-        let session = Session::new(vault, clock);
-        Self { settings, http, session, entropy, pauses, at_once, next_call: Mutex::new(None) }
+    pub(super) fn new(wire: Wire, session: Session, pauses: Pauses, entropy: Arc<dyn Entropy>) -> Self {
+        Self { wire, session, pauses, entropy, unsortable: Mutex::default() }
     }
 
-    /// Reads a path; `None` when the LMS answers 404.
-    ///
-    /// # Errors
-    /// As the kinds of `LmsError` say.
-    pub(super) async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Option<Value>, LmsError> {
-        let _one_of_few =
-            self.at_once.acquire().await.map_err(|_| LmsError::Unavailable("we are stopping".to_owned()))?;
-        let mut token = self.session.token(&self.http, &self.settings).await?;
-        let mut waits = self.waits();
-        let mut refusals = 0;
-        let mut tries = 0;
+    /// Reads one object or one page.
+    pub(super) async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Answer, LmsError> {
+        let mut backoff = self.pauses.begin();
+        let mut tries = 1;
         loop {
-            tries += 1;
-            let error = match self.try_once(path, query, &token).await {
-                Tried::Answer(answer) => return Ok(answer),
-                Tried::Failed(error) => return Err(error),
-                Tried::Refused => {
-                    refusals += 1;
-                    match refusals {
-                        // Under load the gateway refuses valid tokens: the same one again, first.
-                        1 => {}
-                        2 => token = self.session.replace(&token, &self.http, &self.settings).await?,
-                        _ => {
-                            return Err(LmsError::Unauthorized(format!("GET {path} answers 401 with a new token")));
-                        }
-                    }
-                    tries -= 1;
-                    LmsError::Unauthorized(format!("GET {path} answers 401"))
-                }
-                Tried::Again(error) => error,
+            let words = match self.try_get(path, query).await {
+                Ok(answer) => return Ok(answer),
+                Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::Passing(words)) => words,
             };
-            if tries >= TRIES_MAX {
-                return Err(error);
-            }
-            match waits.next_backoff() {
-                Some(wait) => tokio::time::sleep(self.jittered(wait)).await,
-                None => return Err(error),
-            }
+            let pause = if tries < self.pauses.tries_max { backoff.next_backoff() } else { None };
+            let Some(pause) = pause else {
+                return Err(LmsError::Unavailable(format!("GET {path}: {words}, after {tries} tries")));
+            };
+            debug!(path, tries, "The LMS did not answer, trying again");
+            tokio::time::sleep(self.jittered(pause)).await;
+            tries += 1;
         }
     }
 
-    fn waits(&self) -> ExponentialBackoff {
-        ExponentialBackoff {
-            current_interval: self.pauses.first,
-            initial_interval: self.pauses.first,
-            // Randomness comes from our own entropy, so that a seed replays a run.
-            randomization_factor: 0.0,
-            multiplier: 2.0,
-            max_interval: self.pauses.total_max,
-            max_elapsed_time: Some(self.pauses.total_max),
-            ..ExponentialBackoff::default()
+    async fn try_get(&self, path: &str, query: &[(&str, String)]) -> Result<Answer, Failure> {
+        let token = self.session.token(&self.wire).await?;
+        if let Some(reply) = self.get_with(path, query, &token).await? {
+            return classify(&reply, path);
         }
+        let token = self.session.replace(&token, &self.wire).await?;
+        if let Some(reply) = self.get_with(path, query, &token).await? {
+            return classify(&reply, path);
+        }
+        let words = format!("GET {path} is answered 401, also after a new login");
+        self.session.note_refusal(&words).await;
+        Err(Failure::Final(LmsError::Unauthorized(words)))
     }
 
-    fn jittered(&self, wait: Duration) -> Duration {
-        let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        Duration::from_millis(ms / 2 + self.entropy.below(ms / 2 + 1))
-    }
-
-    async fn try_once(&self, path: &str, query: &[(&str, String)], token: &str) -> Tried {
-        self.wait_for_budget().await;
-        let url = format!("{}{path}", self.settings.url.trim_end_matches('/'));
-        let sent = self
-            .http
-            .get(url)
-            .query(query)
-            .header("x-api-key", &self.settings.api_key)
-            .header("x-api-version", "2")
-            .header("accept", "application/json")
-            .bearer_auth(token)
-            .send()
-            .await;
-        let response = match sent {
-            Ok(response) => response,
-            // The URL is left out of the words: it carries people's ids.
-            Err(error) => return Tried::Again(LmsError::Unavailable(chain(&error.without_url()))),
-        };
-        let status = response.status().as_u16();
-        let wait = retry_after(&response);
-        if response.content_length().is_some_and(|bytes| bytes > ANSWER_BYTES_MAX as u64) {
-            let words = format!("the answer to GET {path} is larger than {ANSWER_BYTES_MAX} bytes");
-            return Tried::Failed(LmsError::Misunderstood(words));
-        }
-        let body = match response.bytes().await {
-            Ok(body) => body,
-            Err(error) => {
-                return Tried::Again(LmsError::Unavailable(format!(
-                    "the answer broke off: {}",
-                    chain(&error.without_url())
-                )));
+    /// Asks with one token; `None` when it is refused twice. Under parallel load Absorb's gateway answers 401 to valid tokens now and
+    /// then, and a login on the first of them would kill the token of all our other calls.
+    async fn get_with(&self, path: &str, query: &[(&str, String)], token: &str) -> Result<Option<Reply>, Failure> {
+        for is_second in [false, true] {
+            if is_second {
+                tokio::time::sleep(self.jittered(self.pauses.first)).await;
             }
-        };
-        match status {
-            200..=299 => match serde_json::from_slice(&body) {
-                Ok(answer) => Tried::Answer(Some(answer)),
-                Err(error) => {
-                    Tried::Again(LmsError::Unavailable(format!("the answer to GET {path} is not JSON: {error}")))
+            let reply = self.wire.get(path, query, token).await.map_err(|error| match error {
+                WireError::Unbuildable(words) => {
+                    Failure::Final(LmsError::Misunderstood(format!("GET {path}: {words}")))
                 }
-            },
-            401 => Tried::Refused,
-            403 => Tried::Failed(LmsError::Forbidden(format!("GET {path}: {}", words(&body)))),
-            404 => Tried::Answer(None),
-            429 => Tried::Failed(LmsError::Throttled(wait)),
-            500..=599 => Tried::Again(LmsError::Unavailable(format!("GET {path} answers HTTP {status}"))),
-            _ => Tried::Failed(LmsError::Misunderstood(format!("GET {path} answers HTTP {status}: {}", words(&body)))),
+                WireError::Broken { words, .. } => Failure::Passing(words),
+                WireError::TooLarge => Failure::Final(LmsError::Misunderstood(format!(
+                    "GET {path}: the answer is larger than {ANSWER_BYTES_MAX} bytes"
+                ))),
+            })?;
+            if reply.status != 401 {
+                return Ok(Some(reply));
+            }
+        }
+        Ok(None)
+    }
+
+    fn jittered(&self, pause: Duration) -> Duration {
+        let half_ms = u64::try_from(pause.as_millis() / 2).unwrap_or(u64::MAX - 1);
+        pause + Duration::from_millis(self.entropy.below(half_ms + 1))
+    }
+
+    /// Reads a list to its end; `None` when it is answered 404. `name` is the same for all lists of a kind.
+    pub(super) async fn list(&self, name: &'static str, path: &str) -> Result<Option<Vec<Value>>, LmsError> {
+        let mut reason = String::new();
+        for _ in 0..LIST_TRIES_MAX {
+            match self.pass(name, path).await? {
+                Pass::Rows(rows) => return Ok(Some(rows)),
+                Pass::Missing => return Ok(None),
+                Pass::Distrusted(words) => reason = words,
+            }
+            debug!(path, reason, "The pages of a list do not fit together");
+        }
+        Err(LmsError::PartialRead(format!("GET {path}: {reason}, {LIST_TRIES_MAX} times in a row")))
+    }
+
+    async fn pass(&self, name: &'static str, path: &str) -> Result<Pass, LmsError> {
+        let mut collector = Collector::default();
+        let mut number = 0;
+        loop {
+            let Some(page) = self.page(name, path, number, ROWS_PER_PAGE).await? else {
+                return Ok(match number {
+                    0 => Pass::Missing,
+                    _ => Pass::Distrusted(format!("page {number} is answered 404")),
+                });
+            };
+            match collector.take(page) {
+                Ok(Next::Page(next)) => number = next,
+                Ok(Next::Complete) => return Ok(Pass::Rows(collector.into_rows())),
+                Err(words) => return Ok(Pass::Distrusted(words)),
+            }
         }
     }
 
-    /// Waits for this call's place in the budget of calls per second.
-    async fn wait_for_budget(&self) {
-        let gap = Duration::from_secs(1) / self.settings.calls_per_second_max.max(1);
-        let mut next = self.next_call.lock().await;
-        let now = Instant::now();
-        let at = next.map_or(now, |at| at.max(now));
-        *next = Some(at + gap);
-        drop(next);
-        tokio::time::sleep_until(at).await;
-    }
-}
-
-/// How long the answer asks us to wait.
-pub(super) fn retry_after(response: &reqwest::Response) -> RetryAfter {
-    RetryAfter::parse(response.headers().get("retry-after").and_then(|value| value.to_str().ok()))
-}
-
-/// An error with its reasons, in one line.
-fn chain(error: &reqwest::Error) -> String {
-    let mut words = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        words = format!("{words}: {inner}");
-        source = inner.source();
-    }
-    words
-}
-
-/// The LMS's own words: `message` and `validations` of its error, or the beginning of the body.
-fn words(body: &[u8]) -> String {
-    let text = match serde_json::from_slice::<Value>(body) {
-        Ok(Value::Object(error)) => {
-            let validations = error.get("validations").and_then(Value::as_array);
-            let said = error.get("message").and_then(Value::as_str).into_iter();
-            said.chain(validations.into_iter().flatten().filter_map(Value::as_str)).collect::<Vec<_>>().join("; ")
+    /// Reads one page of a list in the order of ids; `None` when it is answered 404.
+    pub(super) async fn page(
+        &self,
+        name: &'static str,
+        path: &str,
+        number: u32,
+        limit: usize,
+    ) -> Result<Option<Page>, LmsError> {
+        let answer = self.sorted_page(name, path, number, limit).await?;
+        match answer {
+            Answer::Missing => Ok(None),
+            Answer::Found(value) => {
+                let page = Page::read(value, limit);
+                page.map(Some).map_err(|words| LmsError::Misunderstood(format!("GET {path}: {words}")))
+            }
         }
-        Ok(_) | Err(_) => String::from_utf8_lossy(body).into_owned(),
-    };
-    text.chars().take(WORDS_CHARS_MAX).collect()
+    }
+
+    /// Without a fixed order, rows may move between pages. Which lists can be sorted by id is not documented for all, so one that is
+    /// refused so is read as it comes; the collector still notices rows that move.
+    async fn sorted_page(&self, name: &'static str, path: &str, number: u32, limit: usize) -> Result<Answer, LmsError> {
+        let plain = [("_limit", limit.to_string()), ("_offset", number.to_string())];
+        if self.unsortable().contains(name) {
+            return self.get(path, &plain).await;
+        }
+        let [a, b] = plain.clone();
+        let refused = match self.get(path, &[("_sort", "id".to_owned()), a, b]).await {
+            Err(LmsError::Misunderstood(words)) if number == 0 => words,
+            answer => return answer,
+        };
+        let answer = self.get(path, &plain).await?;
+        warn!(list = name, refused, "The LMS refuses to sort this list by id, reading it as it comes");
+        self.unsortable().insert(name);
+        Ok(answer)
+    }
+
+    fn unsortable(&self) -> std::sync::MutexGuard<'_, BTreeSet<&'static str>> {
+        self.unsortable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<LmsError> for Failure {
+    fn from(error: LmsError) -> Self {
+        Self::Final(error)
+    }
+}
+
+/// Turns an answer into what it means. 401 never comes here.
+fn classify(reply: &Reply, path: &str) -> Result<Answer, Failure> {
+    if let Some(pause) = reply.pause() {
+        return Err(Failure::Final(LmsError::Throttled(pause)));
+    }
+    let said = || format!("GET {path}: {}", reply.words());
+    match reply.status {
+        200..=299 => match serde_json::from_slice(&reply.body) {
+            Ok(value) => Ok(Answer::Found(value)),
+            // A gateway's HTML page, or a body that was cut where the length was not known.
+            Err(error) => Err(Failure::Passing(format!("the answer is not JSON: {error}"))),
+        },
+        404 => Ok(Answer::Missing),
+        403 => Err(Failure::Final(LmsError::Forbidden(said()))),
+        408 | 425 | 500..=599 => Err(Failure::Passing(reply.words())),
+        _ => Err(Failure::Final(LmsError::Misunderstood(said()))),
+    }
 }

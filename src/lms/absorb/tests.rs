@@ -1,1 +1,1 @@
-
+//! The client against a portal on the loopback interface.
