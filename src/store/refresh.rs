@@ -520,3 +520,295 @@ fn end_mark(tx: &mut Tx<'_>, claimed: &ClaimedSubject, again: Option<i64>) -> Re
     };
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::sync::Arc;
+
+    use chrono_tz::Tz;
+    use learnsync_sdk::RouteMode;
+
+    use super::*;
+    use crate::config::History;
+    use crate::domain::chance::Generator;
+    use crate::domain::delivery::{Attempt, AttemptAction, Held, Next, Outcome};
+    use crate::domain::event::{EventName, RawEvent, Reading};
+    use crate::domain::time::Clock;
+    use crate::pipeline::plan::{Plan, PlannedRoute};
+    use crate::store::{DestinationSpec, Open, RouteSpec, Taken, Threading, Topology};
+
+    struct FixedClock(std::sync::atomic::AtomicI64);
+
+    impl Clock for FixedClock {
+        fn now(&self) -> Timestamp {
+            Timestamp(self.0.load(std::sync::atomic::Ordering::SeqCst))
+        }
+    }
+
+    struct World {
+        _folder: tempfile::TempDir,
+        clock: Arc<FixedClock>,
+        store: Store,
+        topology: Topology,
+        plan: Plan,
+    }
+
+    const NOW: i64 = 1_800_000_000_000;
+    const USER: &str = "a14c149a-2ce0-41d4-b532-02189ad3cb22";
+
+    async fn world() -> World {
+        let folder = tempfile::tempdir().expect("a folder");
+        let clock = Arc::new(FixedClock(NOW.into()));
+        let store = Open {
+            path: folder.path().to_owned(),
+            installation: "test".to_owned(),
+            threading: Threading::Inline,
+            clock: clock.clone(),
+            entropy: Arc::new(Generator::seeded(1)),
+            pages_max: None,
+        }
+        .open()
+        .expect("the store opens");
+        let route =
+            RouteSpec { name: "done".to_owned(), mode: RouteMode::State, mapping_digest: "first mapping".to_owned() };
+        let spec = DestinationSpec { name: "hr".to_owned(), connector: "fake".to_owned(), routes: vec![route] };
+        let topology = store.sync_topology(vec![spec]).await.expect("keeps the destinations");
+        let hr = &topology.destinations["hr"];
+        let plan = Plan {
+            routes: vec![PlannedRoute {
+                destination: hr.id,
+                route: hr.routes["done"].id,
+                record: RecordKind::Completion,
+                mode: RouteMode::State,
+                history: History::All,
+                first_seen_at: hr.first_seen_at,
+                zone: Tz::UTC,
+            }],
+        };
+        World { _folder: folder, clock, store, topology, plan }
+    }
+
+    fn completion(score: f64, achieved_ms: i64) -> Record {
+        Record {
+            kind: RecordKind::Completion,
+            id: "e1".to_owned(),
+            learner_id: USER.to_owned(),
+            title: "Fire Safety".to_owned(),
+            achieved: Some(LmsTime::Instant(Timestamp(achieved_ms))),
+            valid_until: None,
+            course: None,
+            score: Some(score),
+            credits: None,
+            minutes: None,
+            notes: None,
+        }
+    }
+
+    impl World {
+        async fn event(&self) {
+            let raw = RawEvent {
+                portal: "main".to_owned(),
+                method: "POST".to_owned(),
+                content_type: String::new(),
+                body: Vec::new(),
+            };
+            let id = self.store.append_event(raw).await.expect("is kept");
+            let reading = Reading {
+                name: EventName::EnrollmentCompleted,
+                user_id: Some(USER.to_owned()),
+                ids: BTreeMap::new(),
+                oddity: None,
+            };
+            let events = self.store.take_new_events().await.expect("takes");
+            let mut dedupe = [0; 32];
+            dedupe[..8].copy_from_slice(&id.to_le_bytes());
+            let batch =
+                events.into_iter().map(|event| Taken { event, readings: vec![(reading.clone(), dedupe)] }).collect();
+            self.store.finish_intake(batch).await.expect("intake ends");
+        }
+
+        fn later(&self, ms: i64) {
+            self.clock.0.fetch_add(ms, std::sync::atomic::Ordering::SeqCst);
+        }
+
+        async fn claim(&self) -> ClaimedSubject {
+            self.store.claim_subjects(1).await.expect("claims").pop().expect("somebody is dirty")
+        }
+
+        async fn complete(
+            &self,
+            claimed: ClaimedSubject,
+            started_at: Timestamp,
+            records: Vec<Record>,
+        ) -> RefreshCounts {
+            let learner = Learner { id: USER.to_owned(), is_active: true, ..Learner::default() };
+            let records = LearnerRecords { records, complete: BTreeSet::from([RecordKind::Completion]) };
+            let read = Read { started_at, learner: Some(learner), records };
+            let plan = self.plan.clone();
+            self.store
+                .complete_refresh(claimed, read, move |facts| plan.changes(facts))
+                .await
+                .expect("the refresh is kept")
+        }
+
+        async fn refresh(&self, records: Vec<Record>) -> RefreshCounts {
+            self.later(60_000);
+            self.event().await;
+            let claimed = self.claim().await;
+            self.complete(claimed, self.clock.now(), records).await
+        }
+
+        /// Delivers all that is due; answers how many there were.
+        async fn deliver(&self) -> usize {
+            let hr = &self.topology.destinations["hr"];
+            let Some(lane) = self.store.claim_lane(hr.id).await.expect("claims") else { return 0 };
+            let ids = lane.work.due.iter().map(|due| due.id).collect();
+            self.store.begin_sending(hr.id, ids).await.expect("sending is kept");
+            let outcomes = lane.work.due.iter().map(|due| self.taken(due)).collect();
+            self.store.commit_outcomes(hr.id, outcomes).await.expect("outcomes are kept");
+            lane.work.due.len()
+        }
+
+        fn taken(&self, due: &crate::domain::delivery::DueDelivery) -> Outcome {
+            let mapping = self.topology.destinations["hr"].routes["done"].mapping;
+            Outcome {
+                delivery: due.id,
+                fingerprint: due.fingerprint.clone(),
+                attempt: Some(Attempt {
+                    action: AttemptAction::Put,
+                    started_at: self.clock.now(),
+                    finished_at: self.clock.now(),
+                    outcome: "taken",
+                    status: Some(201),
+                    remote_row: Some("1".to_owned()),
+                    words: "created".to_owned(),
+                    fields_digest: None,
+                }),
+                next: Next::Settled(Held { person: "p".to_owned(), row: Some("1".to_owned()), mapping }),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_upgrade_with_a_changed_record_type_makes_no_write() {
+        let world = world().await;
+        let facts = completion(90.0, NOW);
+        assert_eq!(world.refresh(vec![facts.clone()]).await.wanted, 1);
+        assert_eq!(world.deliver().await, 1);
+        // As a program of an older version would have left it: fewer fields under an older number.
+        let older = facts.clone();
+        world
+            .store
+            .writer
+            .run(move |tx| {
+                let made = fingerprint_of(tx, &older, fingerprint::BEFORE_VERSION_1).expect("tests know that version");
+                diesel::update(record::table)
+                    .set((record::fingerprint.eq(&made), record::fingerprint_version.eq(fingerprint::BEFORE_VERSION_1)))
+                    .execute(tx.db)?;
+                diesel::update(delivery::table)
+                    .set((delivery::wanted_fingerprint.eq(&made), delivery::held_fingerprint.eq(&made)))
+                    .execute(tx.db)?;
+                Ok(())
+            })
+            .await
+            .expect("goes back in time");
+        for _ in 0..2 {
+            let counts = world.refresh(vec![facts.clone()]).await;
+            assert_eq!((counts.new, counts.changed, counts.wanted), (0, 0, 0));
+            assert_eq!(world.deliver().await, 0, "nothing is due after the upgrade");
+        }
+        // And a real change is still one, under the new version.
+        assert_eq!(world.refresh(vec![completion(95.0, NOW)]).await.wanted, 1);
+        assert_eq!(world.deliver().await, 1);
+    }
+
+    #[tokio::test]
+    async fn an_event_during_a_read_keeps_the_learner_dirty() {
+        let world = world().await;
+        world.event().await;
+        let claimed = world.claim().await;
+        let started_at = world.clock.now();
+        world.event().await;
+        world.complete(claimed, started_at, vec![completion(90.0, NOW)]).await;
+        assert!(world.store.next_due_subject().await.expect("asks").is_some(), "the second event was not read yet");
+    }
+
+    #[tokio::test]
+    async fn an_older_read_never_replaces_a_newer_one() {
+        let world = world().await;
+        world.refresh(vec![completion(95.0, NOW)]).await;
+        let older = Timestamp(world.clock.now().0 - 1);
+        world.event().await;
+        world.later(60_000);
+        let claimed = world.claim().await;
+        let counts = world.complete(claimed, older, vec![completion(50.0, NOW)]).await;
+        assert!(counts.is_stale);
+        assert_eq!(world.deliver().await, 1, "only the newer read was ever wanted");
+        assert_eq!(world.refresh(vec![completion(95.0, NOW)]).await.changed, 0);
+    }
+
+    #[tokio::test]
+    async fn an_absent_record_is_only_suspected_and_nothing_is_withdrawn() {
+        let world = world().await;
+        world.refresh(vec![completion(90.0, NOW)]).await;
+        world.deliver().await;
+        let counts = world.refresh(Vec::new()).await;
+        assert_eq!((counts.suspected_absent, counts.wanted), (1, 0));
+        assert_eq!(world.deliver().await, 0);
+        let back = world.refresh(vec![completion(90.0, NOW)]).await;
+        assert_eq!((back.changed, back.wanted), (0, 0), "it was there all the time");
+    }
+
+    #[tokio::test]
+    async fn a_promise_that_the_lms_does_not_show_yet_is_read_again_and_then_expires() {
+        let world = world().await;
+        world.event().await;
+        for wait in crate::domain::promise::REREADS_MS {
+            let claimed = world.claim().await;
+            let counts = world.complete(claimed, world.clock.now(), Vec::new()).await;
+            assert_eq!((counts.kept, counts.expired), (0, 0));
+            let due = world.store.next_due_subject().await.expect("asks").expect("it is read again");
+            assert_eq!(due.0 - world.clock.now().0, wait);
+            world.later(wait);
+        }
+        let claimed = world.claim().await;
+        assert_eq!(world.complete(claimed, world.clock.now(), Vec::new()).await.expired, 1);
+        assert_eq!(world.store.next_due_subject().await.expect("asks"), None, "left to the night");
+    }
+
+    #[tokio::test]
+    async fn facts_that_change_while_they_are_written_are_written_again() {
+        let world = world().await;
+        world.refresh(vec![completion(90.0, NOW)]).await;
+        let hr = &world.topology.destinations["hr"];
+        let lane = world.store.claim_lane(hr.id).await.expect("claims").expect("one is due");
+        world.store.begin_sending(hr.id, vec![lane.work.due[0].id]).await.expect("sending is kept");
+        assert_eq!(world.refresh(vec![completion(95.0, NOW)]).await.wanted, 1);
+        world.store.commit_outcomes(hr.id, vec![world.taken(&lane.work.due[0])]).await.expect("is kept");
+        drop(lane);
+        assert_eq!(world.deliver().await, 1, "the newer facts are still to be written");
+        assert_eq!(world.deliver().await, 0);
+        assert_eq!(world.store.verify_chain().await.expect("verifies"), Ok(2));
+    }
+
+    #[tokio::test]
+    async fn a_changed_attempt_breaks_the_chain() {
+        let world = world().await;
+        for score in [90.0, 91.0, 92.0] {
+            world.refresh(vec![completion(score, NOW)]).await;
+            world.deliver().await;
+        }
+        assert_eq!(world.store.verify_chain().await.expect("verifies"), Ok(3));
+        world
+            .store
+            .writer
+            .run(|tx| {
+                diesel::sql_query("update attempt set outcome = 'rejected' where number = 2").execute(tx.db)?;
+                Ok(())
+            })
+            .await
+            .expect("tampers");
+        assert_eq!(world.store.verify_chain().await.expect("verifies"), Err(2));
+    }
+}

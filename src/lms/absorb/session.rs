@@ -172,8 +172,9 @@ impl Session {
                 }
                 Some(_) | None => LmsError::LoginLimit(limit),
             })?;
-            state.reserved = true;
         }
+        // Counts as used up while the login is under way: who is dropped in the middle of it cannot tell whether it happened.
+        state.reserved = false;
         match self.authenticate(wire).await {
             Ok(token) => {
                 let held = StoredToken { token: token.clone(), obtained_at: self.clock.now() };
