@@ -42,6 +42,9 @@ fn print(status: &Status) {
     );
     println!("records: {}", counts(&status.records));
     println!("learners to be read again: {}", counts(&status.dirty));
+    if status.unknown_users > 0 {
+        println!("users that the LMS does not know, though events named them: {}", status.unknown_users);
+    }
     println!("promises of events: {}", counts(&status.promises));
     println!("last finished sweep: {}", or_never(status.last_sweep_at));
     status.destinations.iter().for_each(print_destination);

@@ -49,6 +49,8 @@ pub struct Status {
     pub last_event_at: Option<Timestamp>,
     /// Learners to be read again, by lane.
     pub dirty: Vec<(String, i64)>,
+    /// Users whom events named and the LMS does not know; each is asked for again in at most 10 min.
+    pub unknown_users: i64,
     /// Promises by state: how many events were borne out by the LMS.
     pub promises: Vec<(String, i64)>,
     /// Records by kind.
@@ -249,7 +251,17 @@ impl View {
             events: newest.map_or(0, |(id, _)| id),
             events_waiting: newest.map_or(0, |(id, _)| id - taken),
             last_event_at: newest.map(|(_, at)| Timestamp(at)),
-            dirty: mark::table.group_by(mark::lane).select((mark::lane, count)).load(db)?,
+            dirty: mark::table
+                .inner_join(subject::table)
+                .filter(subject::absent_until.is_null().or(subject::absent_until.ne(mark::due_at.nullable())))
+                .group_by(mark::lane)
+                .select((mark::lane, count))
+                .load(db)?,
+            unknown_users: mark::table
+                .inner_join(subject::table)
+                .filter(subject::absent_until.eq(mark::due_at.nullable()))
+                .count()
+                .get_result(db)?,
             promises: promise::table.group_by(promise::state).select((promise::state, count)).load(db)?,
             records: record::table
                 .filter(record::state.eq("present"))

@@ -113,7 +113,7 @@ impl Day {
                 progress(&format!(
                     "{done} of {} things happened; HR holds {} rows",
                     part.len(),
-                    stage.sandbox.hr.rows().len()
+                    stage.sandbox.hr.rows_total()
                 ));
             }
         }

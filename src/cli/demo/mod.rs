@@ -181,7 +181,7 @@ async fn wait_until_synced(stage: &Stage, child: &Child) -> anyhow::Result<()> {
         let records: i64 = status.records.iter().map(|(_, count)| count).sum();
         let open = status.destinations.iter().flat_map(|destination| &destination.deliveries);
         let open: i64 = open.filter(|(state, _)| state != "settled" && state != "parked").map(|(_, count)| count).sum();
-        let rows = stage.sandbox.hr.rows().len();
+        let rows = stage.sandbox.hr.rows_total();
         let line = format!(
             "{rows} of {expected} rows in HR · {records} records read · {dirty} learners to read · {open} deliveries waiting"
         );
