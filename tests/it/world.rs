@@ -162,6 +162,37 @@ secrets = {{ api_key = {{ env = "TEST_BAMBOOHR_KEY" }} }}
         Some(request.send().await.ok()?.status().as_u16())
     }
 
+    /// One learner completes a course, and the webhook of it is acknowledged; the key of the record.
+    pub(crate) async fn complete(&self, daemon: &Daemon, learner: usize) -> String {
+        let learner = self.sandbox.portal.learner_ids().remove(learner);
+        let course = self.sandbox.portal.course_ids().remove(0);
+        let hook = self.sandbox.portal.complete_course(&learner, &course);
+        assert_eq!(self.post(&daemon.url, &hook).await, Some(200));
+        let ids = self.sandbox.portal.completions_of(&learner);
+        format!("completion/{}", ids.last().expect("the course was just completed"))
+    }
+
+    /// Waits until HR holds a record, and the ledger has the receipt; says how many rows there are.
+    pub(crate) async fn rows_of(&self, daemon: &mut Daemon, key: &str) -> usize {
+        self.wait(daemon, key, |status, rows| {
+            is_idle(status) && rows.iter().any(|row| key_of(row).as_deref() == Some(key))
+        })
+        .await;
+        self.rows_by_key()[key]
+    }
+
+    /// Waits until a delivery is parked under a cause.
+    pub(crate) async fn parked(&self, daemon: &mut Daemon, cause: &str) {
+        self.wait(daemon, cause, |status, _| {
+            status
+                .destinations
+                .iter()
+                .flat_map(|destination| &destination.causes)
+                .any(|(word, _)| word.starts_with(cause))
+        })
+        .await;
+    }
+
     /// The keys of our records in HR, each with the number of its rows.
     pub(crate) fn rows_by_key(&self) -> BTreeMap<String, usize> {
         let mut keys = BTreeMap::new();
