@@ -1,4 +1,5 @@
 //! learnsync keeps HR and CRM systems true to a learning management system.
+#![doc = include_str!("ARCHITECTURE.md")]
 
 pub mod cli;
 pub mod config;
