@@ -68,7 +68,7 @@ impl Day {
             let learner = learners[index % learners.len()].clone();
             let round = index / learners.len();
             // Completions twice as often as the others; a certificate is for the course of the round before.
-            let course = |round: usize| courses[(index + round) % courses.len()].clone();
+            let course = |round: usize| courses[(index % learners.len() + round) % courses.len()].clone();
             let happening = match round % 4 {
                 0 | 2 => Happening::Completion { learner, course: course(round) },
                 1 => Happening::Certificate { learner, course: course(round - 1) },

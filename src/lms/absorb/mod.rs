@@ -29,11 +29,14 @@ use crate::domain::chance::Entropy;
 use crate::domain::time::Clock;
 use client::{Answer, Client};
 use courses::{CatalogueCourse, Courses};
-use list::{Page, ROWS_PER_PAGE};
+use list::Page;
 use records::{Award, Rows};
 use row::{Row, guid};
 use session::{Account, Session};
 use wire::{Budget, Wire};
+
+/// Learners on one page of the sweep. Absorb gives up to 1,000; parsed, those are the largest thing that the daemon would hold.
+const LEARNERS_PER_PAGE: usize = 200;
 
 /// The greatest page number that Absorb takes.
 const PAGE_NUMBER_MAX: u32 = 65_535;
@@ -189,7 +192,7 @@ impl Lms for Absorb {
         }
         let mut reason = String::new();
         for _ in 0..2 {
-            let found = self.client.page("users", "/users", page, ROWS_PER_PAGE).await?;
+            let found = self.client.page("users", "/users", page, LEARNERS_PER_PAGE).await?;
             let found = found.ok_or_else(|| misunderstood("/users")("is answered 404".to_owned()))?;
             match learner_page(&found, page) {
                 Ok(page) => return Ok(page),
