@@ -5,6 +5,7 @@ pub mod config;
 pub mod connectors;
 pub mod daemon;
 pub mod domain;
+pub mod fail_point;
 pub mod http;
 pub mod lms;
 pub mod mapping;

@@ -1,2 +1,5 @@
-//! The learnsync command.
-fn main() {}
+//! The program: parses the command line and hands over.
+
+fn main() -> std::process::ExitCode {
+    learnsync::cli::main()
+}

@@ -118,26 +118,29 @@ impl Rule {
 }
 
 /// Every room (module of the crate), and the rooms that it may use. All may use `learnsync_sdk`.
-const ROOMS: [(&str, &[&str]); 15] = [
+const ROOMS: [(&str, &[&str]); 16] = [
     ("main", &["cli"]),
     // lib.rs is the list of rooms and uses none.
     ("lib", &[]),
     ("cli", &ALL_BUT_CLI),
     ("daemon", &ALL_BELOW_DAEMON),
-    ("http", &["pipeline", "store", "lms", "domain", "config", "telemetry"]),
-    ("reconcile", &["pipeline", "store", "lms", "domain", "config", "telemetry"]),
-    ("pipeline", &["store", "lms", "mapping", "domain", "config", "telemetry"]),
+    ("http", &["fail_point", "pipeline", "store", "lms", "domain", "config", "telemetry"]),
+    ("reconcile", &["fail_point", "pipeline", "store", "lms", "domain", "config", "telemetry"]),
+    ("pipeline", &["fail_point", "store", "lms", "mapping", "domain", "config", "telemetry"]),
     ("mapping", &["domain", "config"]),
-    ("store", &["domain"]),
+    ("store", &["fail_point", "domain"]),
     // The client counts its calls.
     ("lms", &["domain", "telemetry"]),
     ("sandbox", &["domain"]),
     ("config", &[]),
     ("domain", &[]),
+    // Only debug builds have any.
+    ("fail_point", &[]),
     ("connectors", &[]),
     ("telemetry", &[]),
 ];
-const ALL_BELOW_DAEMON: [&str; 11] = [
+const ALL_BELOW_DAEMON: [&str; 12] = [
+    "fail_point",
     "http",
     "reconcile",
     "pipeline",
@@ -150,7 +153,8 @@ const ALL_BELOW_DAEMON: [&str; 11] = [
     "connectors",
     "telemetry",
 ];
-const ALL_BUT_CLI: [&str; 12] = [
+const ALL_BUT_CLI: [&str; 13] = [
+    "fail_point",
     "daemon",
     "http",
     "reconcile",
@@ -167,7 +171,7 @@ const ALL_BUT_CLI: [&str; 12] = [
 
 /// Where tasks and threads may be started: path prefix, reason.
 const STARTS_TASKS: [(&str, &str); 5] = [
-    ("src/daemon.rs", "starts everything in order and stops it in reverse"),
+    ("src/daemon", "starts everything in order and stops it in reverse"),
     ("src/cli/", "one command is one program"),
     ("src/http/server.rs", "one task a connection, counted and waited for by the server itself"),
     ("src/store/writer.rs", "the one thread that owns the writable connection; ended and joined with the store"),
@@ -175,20 +179,20 @@ const STARTS_TASKS: [(&str, &str); 5] = [
 ];
 /// Where HTTP clients may be built.
 const BUILDS_CLIENTS: [(&str, &str); 3] = [
-    ("src/daemon.rs", "the one factory"),
+    ("src/daemon", "the one factory"),
     ("src/cli/", "commands that speak to a running daemon"),
     ("src/sandbox/", "sends webhooks as the LMS would"),
 ];
 /// Where the machine's clock may be taken.
 const MAKES_CLOCKS: [(&str, &str); 4] = [
-    ("src/daemon.rs", "builds the real things"),
+    ("src/daemon", "builds the real things"),
     ("src/cli/", "builds the real things for commands without a daemon"),
     ("src/sandbox/", "stands in for other people's servers, which have their own clock"),
     ("src/domain/time.rs", "defines it"),
 ];
 /// Where the machine's randomness may be taken.
 const MAKES_ENTROPY: [(&str, &str); 4] = [
-    ("src/daemon.rs", "builds the real things"),
+    ("src/daemon", "builds the real things"),
     ("src/cli/", "builds the real things for commands without a daemon"),
     ("src/sandbox/", "stands in for other people's servers"),
     ("src/domain/chance.rs", "defines it"),
@@ -363,6 +367,10 @@ fn room_of_file(below_src: &str) -> &str {
 
 fn check_seams(source: &Source, found: &mut Vec<Violation>) {
     let file = source.file;
+    let imports_client = source
+        .paths
+        .iter()
+        .any(|path| path.is_use && path.parts.windows(2).any(|window| window == ["reqwest", "Client"]));
     for path in &source.paths {
         let names = |words: &[&str]| path.parts.windows(words.len()).any(|window| window == words);
         let starts_a_task = names(&["tokio", "spawn"])
@@ -373,7 +381,10 @@ fn check_seams(source: &Source, found: &mut Vec<Violation>) {
         if starts_a_task && !allowed(file, &STARTS_TASKS) {
             found.push(source.violation(path, Rule::Tasks));
         }
-        let is_client = names(&["Client", "new"]) || names(&["Client", "builder"]) || names(&["ClientBuilder"]);
+        // A room may have a Client of its own; reqwest's is meant.
+        let is_reqwests = imports_client || path.first() == "reqwest";
+        let makes_client = names(&["Client", "new"]) || names(&["Client", "builder"]);
+        let is_client = (is_reqwests && makes_client) || names(&["ClientBuilder"]);
         if is_client && !allowed(file, &BUILDS_CLIENTS) {
             found.push(source.violation(path, Rule::Clients));
         }
@@ -859,6 +870,18 @@ fn names_that_only_look_like_ours_are_no_use() {
     let text = "//! x\nfn f() { let backoff = 1; let learnsync_version = 2; self.deliveries(); shutdown::deliver(3); }\n\
                 pub(crate) struct Spawned;\npub(in crate::store) fn g() {}";
     assert_eq!(planted("src/store/log.rs", text), []);
+}
+
+#[test]
+fn a_client_of_a_rooms_own_is_no_http_client_but_an_imported_one_is() {
+    let own = "//! x\nuse super::client::Client;\nfn f() { Client::new(wire) }";
+    assert_eq!(planted("src/lms/absorb/mod.rs", own), []);
+    let imported = "//! x\nuse reqwest::{Client, StatusCode};\nfn f() { Client::builder() }";
+    let found = planted("src/lms/absorb/mod.rs", imported);
+    assert_eq!(
+        found.iter().map(|violation| (violation.rule, violation.line)).collect::<Vec<_>>(),
+        [(Rule::Clients, 3)]
+    );
 }
 
 #[test]

@@ -1,5 +1,19 @@
 //! The configuration: what can be set, its limits and defaults, and how it is read.
 
+mod load;
+mod nearest;
+mod reference;
+mod secrets;
+mod shape;
+mod source;
+mod validate;
+
+pub use load::{load, load_with_source, parse};
+pub use nearest::nearest;
+pub use reference::{Given, Kind, Limit, SETTINGS, Setting, reference_page};
+pub use secrets::{PortalSecrets, portal_secrets, resolve};
+pub use source::{ConfigError, ConfigErrors, Source};
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -167,6 +181,9 @@ pub struct DestinationConfig {
     /// The zone in which instants become dates; without it, the portal's.
     #[serde(default)]
     pub zone: Option<Tz>,
+    /// How long after a write of unknown outcome the target may still be committing, in seconds; without it, the connector's own.
+    #[serde(default)]
+    pub settle_seconds: Option<u32>,
     /// Requests a second to this destination.
     #[serde(default = "destination_calls_per_second")]
     pub calls_per_second_max: u32,
@@ -192,7 +209,11 @@ pub enum History {
 
 impl<'de> Deserialize<'de> for History {
     fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(input)?;
+        // A date may stand with or without quotes: TOML has dates of its own.
+        let text = match toml::Value::deserialize(input)? {
+            toml::Value::String(text) => text,
+            other => other.to_string(),
+        };
         match text.as_str() {
             "none" => Ok(Self::None),
             "all" => Ok(Self::All),
@@ -243,6 +264,51 @@ pub struct SourceConfig {
     pub reference: Option<String>,
     /// What happens when the record has no value.
     pub when_missing: WhenMissing,
+}
+
+/// The one source that a `SourceConfig` names.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Choice<'a> {
+    /// A path into the record.
+    Path(&'a str),
+    /// A fixed value.
+    Constant(&'a toml::Value),
+    /// A MiniJinja template.
+    Template(&'a str),
+    /// A path, and the table that its value is looked up in.
+    Lookup(&'a str, &'a BTreeMap<String, String>),
+    /// A kind of reference data.
+    Reference(&'a str),
+}
+
+impl SourceConfig {
+    /// The one source.
+    ///
+    /// # Errors
+    /// There is none, or more than one; or `lookup` and `table` do not come together.
+    pub fn choice(&self) -> Result<Choice<'_>, String> {
+        let named = [
+            ("path", self.path.as_deref().map(Choice::Path)),
+            ("constant", self.constant.as_ref().map(Choice::Constant)),
+            ("template", self.template.as_deref().map(Choice::Template)),
+            ("lookup", self.lookup.as_deref().map(|path| Choice::Lookup(path, &self.table))),
+            ("reference", self.reference.as_deref().map(Choice::Reference)),
+        ];
+        let found: Vec<_> = named.into_iter().filter_map(|(word, choice)| Some((word, choice?))).collect();
+        let choice = match found.as_slice() {
+            [(_, choice)] => *choice,
+            [] => return Err("names no source, write one of path, constant, template, lookup, reference".to_owned()),
+            several => {
+                let words: Vec<_> = several.iter().map(|(word, _)| *word).collect();
+                return Err(format!("names {} sources ({}), keep one of them", words.len(), words.join(", ")));
+            }
+        };
+        match (choice, self.table.is_empty()) {
+            (Choice::Lookup(..), true) => Err("has a lookup without values, add a table".to_owned()),
+            (Choice::Lookup(..), false) | (_, true) => Ok(choice),
+            (_, false) => Err("has a table without a lookup, name the path in lookup".to_owned()),
+        }
+    }
 }
 
 /// The null policy of a field.

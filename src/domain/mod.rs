@@ -1,6 +1,10 @@
 //! Types and pure rules: what the other rooms speak about. Nothing here does I/O.
 
 pub mod chance;
+pub mod delivery;
 pub mod event;
+pub mod fingerprint;
+pub mod ids;
+pub mod promise;
 pub mod record;
 pub mod time;

@@ -1,5 +1,7 @@
 //! Records: facts as the LMS holds them now.
 
+use std::collections::BTreeSet;
+
 use learnsync_sdk::RecordKind;
 use serde::{Deserialize, Serialize};
 
@@ -52,4 +54,14 @@ impl Record {
     pub fn key(&self) -> String {
         format!("{}/{}", self.kind, self.id)
     }
+}
+
+/// What one pass over a learner found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LearnerRecords {
+    /// The facts, completed ones only.
+    pub records: Vec<Record>,
+    /// The kinds that were read to their end. A kind whose feature is off in the portal is missing here, and then nothing is
+    /// concluded from the absence of its records.
+    pub complete: BTreeSet<RecordKind>,
 }

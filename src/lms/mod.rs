@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use learnsync_sdk::{Learner, RecordKind, RetryAfter};
 
-use crate::domain::record::Record;
+pub use crate::domain::record::LearnerRecords;
 
 /// All that the pipeline asks of an LMS. Every answer is a complete read or an error: a partial read is never an answer.
 #[async_trait]
@@ -23,16 +23,6 @@ pub trait Lms: Send + Sync {
 
     /// One cheap authenticated read that also finds out which record kinds exist.
     async fn probe(&self) -> Result<Probe, LmsError>;
-}
-
-/// What one pass over a learner found.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct LearnerRecords {
-    /// The facts, completed ones only.
-    pub records: Vec<Record>,
-    /// The kinds that were read to their end. A kind whose feature is off in the portal is missing here, and then nothing is
-    /// concluded from the absence of its records.
-    pub complete: BTreeSet<RecordKind>,
 }
 
 /// One page of learner ids.

@@ -1,1 +1,10 @@
+//! The path of one webhook, one file a step: intake, refresh, plan, deliver; and what decides about failures: retry, breaker.
 
+pub mod breaker;
+pub mod deliver;
+pub mod destination;
+pub mod intake;
+pub mod plan;
+pub mod refresh;
+pub mod retry;
+pub mod worker;

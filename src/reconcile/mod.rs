@@ -1,1 +1,4 @@
+//! Reconciliation: what webhooks miss, the night finds.
 
+pub mod schedule;
+pub mod sweep;

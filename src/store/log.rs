@@ -5,6 +5,7 @@ use diesel::prelude::*;
 use super::schema::{event, portal};
 use super::{Store, StoreError};
 use crate::domain::event::RawEvent;
+use crate::fail_point;
 
 /// Milliseconds of a day; raw bodies are sealed under the key of their day.
 const DAY_MS: i64 = 86_400_000;
@@ -32,6 +33,7 @@ impl Store {
                     ))
                     .returning(event::id)
                     .get_result(tx.db)?;
+                fail_point::reach(fail_point::AFTER_APPEND);
                 Ok(id)
             })
             .await

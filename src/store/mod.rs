@@ -1,16 +1,30 @@
 //! The ledger on disk: one method a use case, each one transaction. No connection or cursor leaves this room.
 
+mod claims;
 pub mod error;
+mod inbox;
+mod ledger;
 mod log;
 mod open;
+mod queue;
+mod refresh;
+mod runs;
 mod schema;
 mod seal;
+mod topology;
+mod vault;
+pub mod view;
 mod writer;
 
 use std::sync::Arc;
 
 pub use error::StoreError;
+pub use inbox::{EVENTS_TAKEN_MAX, IntakeCounts, NewEvent, Taken};
 pub use open::{Open, Threading};
+pub use queue::ClaimedLane;
+pub use refresh::{ClaimedSubject, Read, RefreshCounts};
+pub use runs::{Sweep, SweepCounts};
+pub use topology::{DestinationRows, DestinationSpec, DestinationStanding, RouteRows, RouteSpec, Standing, Topology};
 
 use crate::domain::time::Clock;
 use writer::Writer;
@@ -20,6 +34,7 @@ pub struct Store {
     writer: Writer,
     clock: Arc<dyn Clock>,
     epoch: i64,
+    claims: Arc<claims::Claims>,
     // Held for the life of the store: one process per store.
     _lock: std::fs::File,
 }

@@ -85,7 +85,7 @@ impl Open {
             Threading::Thread => Writer::start(engine),
             Threading::Inline => Writer::Inline(Box::new(Mutex::new(engine))),
         };
-        Ok(Store { writer, clock: self.clock, epoch, _lock: lock })
+        Ok(Store { writer, clock: self.clock, epoch, claims: Arc::default(), _lock: lock })
     }
 }
 

@@ -56,17 +56,19 @@ joinable!(mark -> subject (subject_id));
 joinable!(event -> portal (portal_id));
 joinable!(delivery -> route (route_id));
 allow_tables_to_appear_in_same_query!(
-    delivery,
-    record,
-    person,
-    subject,
-    route,
-    mark,
-    portal,
-    event,
-    destination,
     attempt,
-    reading,
+    delivery,
+    delivery_queue,
+    destination,
+    event,
+    link,
+    mapping_version,
+    mark,
+    person,
+    portal,
     promise,
-    link
+    reading,
+    record,
+    route,
+    subject
 );

@@ -45,6 +45,18 @@ impl Sealer {
         Ok(sealer)
     }
 
+    /// Opens the key file for reading, beside the daemon.
+    pub(crate) fn read(path: &Path) -> Result<Self, StoreError> {
+        let url = format!("file:{}?mode=ro", path.display());
+        let file = SqliteConnection::establish(&url)
+            .map_err(|error| StoreError::Mismatch(format!("cannot open the key file {}: {error}", path.display())))?;
+        let mut sealer = Self { file, keys: BTreeMap::new(), unsaved: Vec::new(), blind: [0; 32] };
+        sealer.blind = sealer
+            .existing("blind-index")?
+            .ok_or_else(|| StoreError::Mismatch(format!("{} is not a key file of learnsync", path.display())))?;
+        Ok(sealer)
+    }
+
     /// Commits the keys that were made since; must come before the store's own commit.
     pub(crate) fn save(&mut self) -> Result<(), StoreError> {
         if self.unsaved.is_empty() {
@@ -88,7 +100,6 @@ impl Sealer {
     }
 
     /// Opens what was sealed under a scope.
-    #[expect(dead_code, reason = "intake, which comes next, reads the log")]
     pub(crate) fn open_sealed(&mut self, scope: &str, sealed: &[u8]) -> Result<Vec<u8>, StoreError> {
         let key = self.existing(scope)?.ok_or_else(|| StoreError::Unsealable(scope.to_owned()))?;
         let (nonce, body) = sealed.split_at_checked(24).ok_or_else(|| StoreError::Unsealable(scope.to_owned()))?;

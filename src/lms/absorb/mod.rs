@@ -1,1 +1,263 @@
+//! Absorb LMS: webhook bodies, and the Integration API v2 as an `Lms`.
 
+mod client;
+mod courses;
+mod dates;
+mod list;
+pub mod payload;
+mod records;
+mod row;
+mod session;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use learnsync_sdk::{Learner, RecordKind};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+
+pub use client::Pauses;
+pub use session::{StoredToken, TokenVault};
+
+use super::{LearnerPage, LearnerRecords, Lms, LmsError, Probe};
+use crate::domain::chance::Entropy;
+use crate::domain::time::Clock;
+use client::{Answer, Client};
+use courses::{CatalogueCourse, Courses};
+use list::{Page, ROWS_PER_PAGE};
+use records::{Award, Rows};
+use row::{Row, guid};
+use session::{Account, Session};
+use wire::{Budget, Wire};
+
+/// The greatest page number that Absorb takes.
+const PAGE_NUMBER_MAX: u32 = 65_535;
+
+/// How one portal's API is reached.
+#[derive(Clone)]
+pub struct AbsorbSettings {
+    /// The portal's name in the configuration; for logs.
+    pub portal: String,
+    /// The API's base URL, for example `https://rest.myabsorb.com`.
+    pub url: String,
+    /// The portal's private API key.
+    pub api_key: String,
+    /// The admin account that nobody else uses: each login kills the former token.
+    pub username: String,
+    /// Its password.
+    pub password: String,
+    /// Where a learner's certificates are; `{user}` stands for the learner's id.
+    pub certificates_path: String,
+    /// Where a learner's competencies are; `{user}` stands for the learner's id.
+    pub competencies_path: String,
+    /// Calls per second, at least 1.
+    pub calls_per_second_max: u32,
+    /// Calls under way at once, at least 1.
+    pub calls_at_once_max: usize,
+}
+
+impl fmt::Debug for AbsorbSettings {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("AbsorbSettings")
+            .field("portal", &self.portal)
+            .field("url", &self.url)
+            .field("certificates_path", &self.certificates_path)
+            .field("competencies_path", &self.competencies_path)
+            .field("calls_per_second_max", &self.calls_per_second_max)
+            .field("calls_at_once_max", &self.calls_at_once_max)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One Absorb portal, read over its Integration API v2.
+pub struct Absorb {
+    client: Client,
+    courses: Courses,
+    certificates_path: String,
+    competencies_path: String,
+}
+
+impl Absorb {
+    /// Makes the client; no I/O. `http` should follow no redirects: they would carry the API key to another host.
+    #[must_use]
+    pub fn new(
+        settings: AbsorbSettings,
+        http: reqwest::Client,
+        vault: Arc<dyn TokenVault>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Self {
+        Self::with_pauses(settings, http, vault, clock, entropy, Pauses::default())
+    }
+
+    /// Like `new`, with other pauses between the tries of a call.
+    #[must_use]
+    pub fn with_pauses(
+        settings: AbsorbSettings,
+        http: reqwest::Client,
+        vault: Arc<dyn TokenVault>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        pauses: Pauses,
+    ) -> Self {
+        let AbsorbSettings { portal, url, api_key, username, password, .. } = settings;
+        let budget = Budget::new(settings.calls_per_second_max, settings.calls_at_once_max);
+        let wire = Wire::new(http, &url, api_key.clone(), budget);
+        let session = Session::new(Account { portal, username, password, api_key }, vault, Arc::clone(&clock));
+        Self {
+            client: Client::new(wire, session, pauses, entropy),
+            courses: Courses::new(clock),
+            certificates_path: settings.certificates_path,
+            competencies_path: settings.competencies_path,
+        }
+    }
+
+    /// Where a learner's rows of a kind are, and the name of that list.
+    fn path_of(&self, kind: RecordKind, user: &str) -> (&'static str, String) {
+        match kind {
+            RecordKind::Completion => ("enrollments", format!("/users/{user}/enrollments")),
+            RecordKind::Certificate => ("certificates", self.certificates_path.replace("{user}", user)),
+            RecordKind::Competency => ("competencies", self.competencies_path.replace("{user}", user)),
+        }
+    }
+
+    /// A list whose feature may be off in the portal: `None` for 404 and 403.
+    async fn optional_list(&self, kind: RecordKind, user: &str) -> Result<Option<Vec<Value>>, LmsError> {
+        let (name, path) = self.path_of(kind, user);
+        match self.client.list(name, &path).await {
+            Err(LmsError::Forbidden(_)) => Ok(None),
+            outcome => outcome,
+        }
+    }
+
+    /// The course as the catalogue shows it; `None` for 404, and for 403: a role that sees the enrolment may not see the course.
+    async fn course(&self, id: &str) -> Result<Option<CatalogueCourse>, LmsError> {
+        let path = format!("/courses/{}", segment(id)?);
+        let fetch = || async {
+            match self.client.get(&path, &[]).await {
+                Ok(Answer::Found(value)) => records::catalogue_course(&value).map(Some).map_err(misunderstood(&path)),
+                Ok(Answer::Missing) | Err(LmsError::Forbidden(_)) => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        self.courses.get(id, fetch).await
+    }
+}
+
+#[async_trait]
+impl Lms for Absorb {
+    async fn learner(&self, id: &str) -> Result<Option<Learner>, LmsError> {
+        let path = format!("/users/{}", segment(id)?);
+        match self.client.get(&path, &[]).await? {
+            Answer::Missing => Ok(None),
+            Answer::Found(value) => records::learner(&plain_id(id), &value).map(Some).map_err(misunderstood(&path)),
+        }
+    }
+
+    async fn records(&self, learner_id: &str) -> Result<LearnerRecords, LmsError> {
+        let user = segment(learner_id)?;
+        let learner_id = plain_id(learner_id);
+        let (name, path) = self.path_of(RecordKind::Completion, &user);
+        // Without enrolments there is no learner; nothing is concluded from that, whoever asked reads the profile first.
+        let Some(enrolments) = self.client.list(name, &path).await? else { return Ok(LearnerRecords::default()) };
+        let enrolments: Result<Vec<_>, _> = enrolments.iter().map(|row| records::enrolment(&learner_id, row)).collect();
+        let enrolments = enrolments.map_err(misunderstood(&path))?;
+        let mut rows = Rows { learner_id: learner_id.clone(), enrolments, awards: Default::default() };
+        let mut complete = BTreeSet::from([RecordKind::Completion]);
+        let reads: [(_, fn(&str, &Value) -> Result<Award, String>); 2] =
+            [(RecordKind::Certificate, records::certificate), (RecordKind::Competency, records::competency)];
+        for (kind, read) in reads {
+            let Some(list) = self.optional_list(kind, &user).await? else { continue };
+            let awards: Result<Vec<_>, _> = list.iter().map(|row| read(&learner_id, row)).collect();
+            rows.awards.insert(kind, awards.map_err(misunderstood(&self.path_of(kind, &user).1))?);
+            complete.insert(kind);
+        }
+        let ids = rows.course_ids();
+        let courses = futures::future::try_join_all(ids.iter().map(|id| self.course(id))).await?;
+        let catalogue = ids.into_iter().zip(courses).collect();
+        Ok(LearnerRecords { records: rows.records(&catalogue), complete })
+    }
+
+    async fn learner_ids(&self, page: u32) -> Result<LearnerPage, LmsError> {
+        if page > PAGE_NUMBER_MAX {
+            return Err(LmsError::Misunderstood(format!("page {page} of /users, the limit is {PAGE_NUMBER_MAX}")));
+        }
+        let mut reason = String::new();
+        for _ in 0..2 {
+            let found = self.client.page("users", "/users", page, ROWS_PER_PAGE).await?;
+            let found = found.ok_or_else(|| misunderstood("/users")("is answered 404".to_owned()))?;
+            match learner_page(&found, page) {
+                Ok(page) => return Ok(page),
+                Err(words) => reason = words,
+            }
+        }
+        Err(LmsError::PartialRead(format!("GET /users: {reason}")))
+    }
+
+    async fn probe(&self) -> Result<Probe, LmsError> {
+        let page = self.client.page("users", "/users", 0, 1).await?;
+        let page = page.ok_or_else(|| misunderstood("/users")("is answered 404".to_owned()))?;
+        let mut probe = Probe { learners: page.total.unwrap_or(page.rows.len() as u64), ..Probe::default() };
+        // With no learner to ask about, neither list says anything.
+        let Some(first) = page.rows.first() else { return Ok(probe) };
+        let row = Row::of(first).map_err(misunderstood("/users"))?;
+        let id = row.id(&["id"]).ok_or_else(|| misunderstood("/users")("a user has no id".to_owned()))?;
+        let user = segment(&id)?;
+        for kind in RecordKind::ALL {
+            let (name, path) = self.path_of(kind, &user);
+            match self.client.page(name, &path, 0, 1).await {
+                Ok(Some(_)) => {
+                    probe.available.insert(kind);
+                }
+                Ok(None) => probe.absent.push((kind, 404)),
+                Err(LmsError::Forbidden(_)) => probe.absent.push((kind, 403)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(probe)
+    }
+}
+
+/// Reads one page of learners, and says when it is not whole.
+fn learner_page(page: &Page, number: u32) -> Result<LearnerPage, String> {
+    page.verify_count()?;
+    let ids: Option<Vec<String>> =
+        page.rows.iter().map(|row| Row::of(row).ok().and_then(|row| row.id(&["id"]))).collect();
+    let ids = ids.ok_or("a user has no id")?;
+    let before = u64::from(number) * page.rows_max as u64;
+    let read = before + ids.len() as u64;
+    let Some(total) = page.total else {
+        return Ok(LearnerPage { more: ids.len() == page.rows_max, total: read, ids });
+    };
+    let expected = total.saturating_sub(before).min(page.rows_max as u64);
+    if ids.len() as u64 != expected {
+        return Err(format!("page {number} holds {} users where {expected} of {total} belong", ids.len()));
+    }
+    Ok(LearnerPage { more: read < total, total, ids })
+}
+
+fn misunderstood(path: &str) -> impl Fn(String) -> LmsError {
+    move |words| LmsError::Misunderstood(format!("GET {path}: {words}"))
+}
+
+/// The one spelling of an id.
+fn plain_id(id: &str) -> String {
+    guid(id).unwrap_or_else(|| id.to_owned())
+}
+
+/// An id as part of a path: a GUID, or percent-encoded.
+fn segment(id: &str) -> Result<String, LmsError> {
+    if let Some(guid) = guid(id) {
+        return Ok(guid);
+    }
+    // URLs resolve dots even when they are encoded: `/users/..` would be another resource.
+    if id.chars().all(|letter| letter == '.') {
+        return Err(LmsError::Misunderstood(format!("{id:?} is not an id")));
+    }
+    Ok(utf8_percent_encode(id, NON_ALPHANUMERIC).to_string())
+}

@@ -1,0 +1,146 @@
+//! `learnsync check`: is the configuration right, and do the LMS and the destinations answer?
+
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use async_trait::async_trait;
+use clap::Args;
+use learnsync_sdk::RecordKind;
+
+use super::{Failure, WithConfig, runtime};
+use crate::config::History;
+use crate::daemon::Checked;
+use crate::domain::chance::{Entropy, Generator};
+use crate::domain::time::{Clock, SystemClock};
+use crate::lms::Lms;
+use crate::lms::absorb::{StoredToken, TokenVault};
+
+#[derive(Args)]
+pub(super) struct Options {
+    #[command(flatten)]
+    with: WithConfig,
+    /// Asks the LMS and every destination, too. Logging in to the LMS ends a running daemon's session; it logs in again by itself.
+    #[arg(long)]
+    online: bool,
+}
+
+pub(super) fn run(options: &Options) -> Result<(), Failure> {
+    let checked = options.with.checked()?;
+    describe(&checked);
+    if options.online {
+        runtime()?.block_on(ask_everybody(&checked))?;
+    }
+    Ok(())
+}
+
+fn describe(checked: &Checked) {
+    let config = &checked.config;
+    println!("installation {}: the configuration is right", config.installation);
+    for (name, portal) in &config.portals {
+        println!("portal {name}: {}", portal.url);
+        println!("  webhook URL: http(s)://<your host>/hooks/{name}/<the webhook token>");
+    }
+    for destination in &checked.parts.destinations {
+        let history = match destination.history {
+            History::None => "facts achieved from its first start on".to_owned(),
+            History::All => "all facts".to_owned(),
+            History::Since(date) => format!("facts achieved since {date}"),
+        };
+        println!("destination {} ({}): {history}", destination.name, destination.description.name);
+        for route in &destination.routes {
+            println!(
+                "  {}: {} -> {} (mapping {})",
+                route.name,
+                route.record,
+                route.object,
+                &route.mapping.digest()[..12]
+            );
+        }
+    }
+    println!("sweep: {} ({})", config.reconcile.cron, config.reconcile.zone);
+}
+
+async fn ask_everybody(checked: &Checked) -> anyhow::Result<()> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let entropy: Arc<dyn Entropy> = Arc::new(Generator::from_os());
+    let mut failures = 0;
+    for (name, portal) in &checked.parts.portals {
+        match portal.lms(Arc::new(OneLogin), &clock, &entropy).probe().await {
+            Ok(probe) => {
+                println!("portal {name}: sees {} learners", probe.learners);
+                for (kind, status) in probe.absent {
+                    println!("  warning: no {} there (HTTP {status}); nothing is concluded about them", plural(kind));
+                }
+            }
+            Err(error) => {
+                failures += 1;
+                println!("portal {name}: {error}");
+            }
+        }
+    }
+    for destination in &checked.parts.destinations {
+        match destination.connector.probe().await {
+            Ok(account) => println!("destination {}: answers as {}", destination.name, account.identity),
+            Err(error) => {
+                failures += 1;
+                println!("destination {}: {error}", destination.name);
+            }
+        }
+    }
+    if failures > 0 {
+        bail!(
+            "{failures} of {} do not answer as they should",
+            checked.parts.portals.len() + checked.parts.destinations.len()
+        );
+    }
+    Ok(())
+}
+
+fn plural(kind: RecordKind) -> &'static str {
+    match kind {
+        RecordKind::Completion => "completions",
+        RecordKind::Certificate => "certificates",
+        RecordKind::Competency => "competencies",
+    }
+}
+
+/// A check keeps no token.
+struct OneLogin;
+
+#[async_trait]
+impl TokenVault for OneLogin {
+    async fn load(&self) -> Option<StoredToken> {
+        None
+    }
+
+    async fn save(&self, _token: Option<StoredToken>) {}
+
+    async fn reserve_login(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// Probes one destination or all; used by `destinations probe`.
+pub(super) async fn probe(checked: &Checked, only: Option<&str>) -> anyhow::Result<()> {
+    let known: Vec<&str> = checked.parts.destinations.iter().map(|destination| destination.name.as_str()).collect();
+    if let Some(name) = only.filter(|name| !known.contains(name)) {
+        bail!("no destination is called \"{name}\"; there are {}", known.join(", "));
+    }
+    let mut failed = 0;
+    for destination in &checked.parts.destinations {
+        if only.is_some_and(|name| name != destination.name) {
+            continue;
+        }
+        match destination.connector.probe().await.with_context(|| format!("destination {}", destination.name)) {
+            Ok(account) => println!("{}: answers as {}", destination.name, account.identity),
+            Err(error) => {
+                failed += 1;
+                println!("{error:#}");
+            }
+        }
+    }
+    if failed > 0 {
+        bail!("{failed} of the probed destinations did not answer as they should");
+    }
+    Ok(())
+}

@@ -1,0 +1,33 @@
+//! `learnsync run`: the daemon, until SIGTERM or SIGINT.
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use super::{Failure, WithConfig, runtime};
+use crate::telemetry;
+
+/// "File size limit exceeded", on Linux.
+const SIGXFSZ: i32 = 25;
+
+pub(super) fn run(options: &WithConfig) -> Result<(), Failure> {
+    telemetry::init(telemetry::LogFormat::Text).context("set up logging")?;
+    let checked = options.checked()?;
+    runtime()?.block_on(async {
+        let (stopper, stop) = watch::channel(false);
+        let mut terminate = signal(SignalKind::terminate()).context("wait for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("wait for SIGINT")?;
+        // A limit on the size of files is then like a full disk, an error of the write, and not the end of the process.
+        let _over_limit = signal(SignalKind::from_raw(SIGXFSZ)).context("wait for SIGXFSZ")?;
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            // Nobody listens any more only when the daemon has ended by itself.
+            let _ended = stopper.send(true);
+        });
+        crate::daemon::run(checked, stop).await
+    })?;
+    Ok(())
+}

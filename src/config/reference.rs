@@ -1,0 +1,367 @@
+//! The list of all settings: the schema of the file, and the reference page made of it.
+
+use std::fmt::Write;
+
+/// One setting, as the reference page shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Its path with dots; `<portal>` stands for any name.
+    pub path: &'static str,
+    /// What it is: the doc comment of its field, word for word.
+    pub doc: &'static str,
+    /// What holds when the file does not say.
+    pub given: Given,
+    /// Which values are allowed beyond its type.
+    pub limit: Limit,
+    /// Whether it is a secret.
+    pub kind: Kind,
+}
+
+/// What holds when the file does not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Given {
+    /// The file must say.
+    Required,
+    /// Nothing.
+    Optional,
+    /// This value, as TOML.
+    Default(&'static str),
+}
+
+/// Which values are allowed beyond the type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// All.
+    None,
+    /// Whole numbers from the first to the second, both included.
+    Range(i64, i64),
+    /// As the words say; checked by code.
+    Words(&'static str),
+}
+
+/// Whether a setting is a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// No.
+    Plain,
+    /// A secret: `{ credential = ".." }`, `{ file = ".." }` or `{ env = ".." }`.
+    Secret,
+    /// A table of secrets.
+    Secrets,
+}
+
+const fn required(path: &'static str, doc: &'static str) -> Setting {
+    Setting { path, doc, given: Given::Required, limit: Limit::None, kind: Kind::Plain }
+}
+
+const fn optional(path: &'static str, doc: &'static str) -> Setting {
+    Setting { given: Given::Optional, ..required(path, doc) }
+}
+
+const fn default(path: &'static str, doc: &'static str, value: &'static str) -> Setting {
+    Setting { given: Given::Default(value), ..required(path, doc) }
+}
+
+const fn secret(path: &'static str, doc: &'static str) -> Setting {
+    Setting { kind: Kind::Secret, ..required(path, doc) }
+}
+
+impl Setting {
+    const fn range(self, least: i64, most: i64) -> Self {
+        Self { limit: Limit::Range(least, most), ..self }
+    }
+
+    const fn limit(self, words: &'static str) -> Self {
+        Self { limit: Limit::Words(words), ..self }
+    }
+
+    const fn secrets(self) -> Self {
+        Self { kind: Kind::Secrets, ..self }
+    }
+}
+
+/// All settings, in the order of the types in `config`. A test compares paths, words and defaults with those types.
+pub static SETTINGS: &[Setting] = &[
+    required(
+        "installation",
+        "The name of this installation; part of every mark that we leave in a target: 1 to 32 of `a-z 0-9 -`.",
+    )
+    .limit("1 to 32 of `a-z 0-9 -`"),
+    required("store", "Where the store and its key file live."),
+    required("store.path", "The folder; holds `learnsync.db`, `learnsync.keys` and the lock file."),
+    optional("listen", "The webhook listener."),
+    default("listen.address", "Address and port; put a TLS reverse proxy in front.", "\"127.0.0.1:8480\""),
+    default("listen.body_bytes_max", "Largest webhook body after decoding, in bytes.", "262144").range(1024, 16_777_216),
+    default("listen.header_seconds_max", "Longest time for the head of a request, in seconds.", "10").range(1, 300),
+    default("listen.body_seconds_max", "Longest time for the body of a request, in seconds.", "15").range(1, 300),
+    default("listen.connections_max", "Most connections at once.", "1024").range(1, 65_536),
+    default("listen.hooks_per_second_max", "Webhooks accepted per second, sustained.", "2000").range(1, 100_000),
+    default("listen.hooks_burst_max", "Webhooks accepted in one burst.", "50000").range(1, 1_000_000),
+    required("portals", "The LMS portals, by name.").limit("at least one; names: 1 to 32 of `a-z 0-9 -`"),
+    required("portals.<portal>.url", "The API's base URL, for example `https://rest.myabsorb.com`.").limit("http(s)"),
+    secret("portals.<portal>.api_key", "The portal's private API key (sent as `x-api-key`)."),
+    required("portals.<portal>.username", "The admin account that only learnsync uses.").limit("not blank"),
+    secret("portals.<portal>.password", "Its password."),
+    secret("portals.<portal>.webhook_token", "The secret last part of the webhook URL: at least 16 characters.")
+        .limit("at least 16 of `A-Z a-z 0-9 - _`"),
+    default(
+        "portals.<portal>.zone",
+        "The zone of the portal's people, for turning instants into dates.",
+        "\"UTC\"",
+    ),
+    default("portals.<portal>.calls_per_second_max", "API calls per second, shared by all that we do.", "50")
+        .range(1, 1_000),
+    default("portals.<portal>.calls_at_once_max", "API calls under way at once.", "6").range(1, 64),
+    default(
+        "portals.<portal>.competencies_path",
+        "Where a learner's competencies are; Absorb does not document it. `{user}` stands for the learner's id.",
+        "\"/users/{user}/competencies\"",
+    )
+    .limit("starts with `/`, contains `{user}`"),
+    default(
+        "portals.<portal>.certificates_path",
+        "Where a learner's certificates are.",
+        "\"/users/{user}/certificates\"",
+    )
+    .limit("starts with `/`, contains `{user}`"),
+    optional("destinations", "The destinations, by name.").limit("names: 1 to 32 of `a-z 0-9 - _`"),
+    required("destinations.<destination>.connector", "The connector's name, for example `bamboohr`.")
+        .limit("a connector of this build"),
+    optional("destinations.<destination>.settings", "The connector's own settings."),
+    optional("destinations.<destination>.secrets", "Secrets for the settings: setting name -> where it stands.")
+        .secrets(),
+    required(
+        "destinations.<destination>.history",
+        "Which facts of before the first start are delivered: `\"none\"`, `\"all\"`, or since a date. There is no default.",
+    ),
+    default(
+        "destinations.<destination>.match_rules",
+        "How learners are recognised, in order.",
+        "[\"external_id\", \"employee_number\", \"email\"]",
+    )
+    .limit("at least one"),
+    optional("destinations.<destination>.routes", "The routes, by name; without any, the connector's default ones.")
+        .limit("names: 1 to 32 of `a-z 0-9 - _`"),
+    required("destinations.<destination>.routes.<route>.record", "Which records it takes.")
+        .limit("`completion`, `certificate`, `competency`"),
+    required("destinations.<destination>.routes.<route>.object", "The target object, in the connector's words."),
+    default("destinations.<destination>.routes.<route>.mode", "State or append.", "\"state\"")
+        .limit("`state`, `append`"),
+    optional(
+        "destinations.<destination>.routes.<route>.fields",
+        "Target field <- source; without any, the connector's default mapping for this kind of record.",
+    )
+    .limit("each exactly one of path, constant, template, lookup, reference"),
+    optional(
+        "destinations.<destination>.routes.<route>.fields.<field>.path",
+        "A path into the record, for example `course.name`.",
+    ),
+    optional("destinations.<destination>.routes.<route>.fields.<field>.constant", "A fixed value."),
+    optional(
+        "destinations.<destination>.routes.<route>.fields.<field>.template",
+        "A MiniJinja template over the record.",
+    )
+    .limit("50,000 steps, 32 KiB of output"),
+    optional(
+        "destinations.<destination>.routes.<route>.fields.<field>.lookup",
+        "A path whose value is looked up in `table`.",
+    ),
+    optional("destinations.<destination>.routes.<route>.fields.<field>.table", "The table of `lookup`."),
+    optional(
+        "destinations.<destination>.routes.<route>.fields.<field>.reference",
+        "A kind of reference data; the course finds it as `references.<kind>` says.",
+    ),
+    default(
+        "destinations.<destination>.routes.<route>.fields.<field>.when_missing",
+        "What happens when the record has no value.",
+        "\"keep\"",
+    )
+    .limit("`keep`, `clear`, `park`"),
+    optional("destinations.<destination>.references", "Reference data: kind -> how courses find theirs."),
+    optional(
+        "destinations.<destination>.references.<reference>.courses",
+        "Course id, external id or name -> reference id or name.",
+    ),
+    optional(
+        "destinations.<destination>.references.<reference>.default",
+        "The reference for every course that is not in `courses`.",
+    ),
+    default(
+        "destinations.<destination>.references.<reference>.explicit_only",
+        "Switches off the last rule: a reference of the very same name as the course.",
+        "false",
+    ),
+    optional(
+        "destinations.<destination>.zone",
+        "The zone in which instants become dates; without it, the portal's.",
+    ),
+    optional(
+        "destinations.<destination>.settle_seconds",
+        "How long after a write of unknown outcome the target may still be committing, in seconds; without it, the connector's own.",
+    )
+    .range(0, 3_600),
+    default("destinations.<destination>.calls_per_second_max", "Requests a second to this destination.", "100")
+        .range(1, 10_000),
+    optional("reconcile", "The nightly reconciliation."),
+    default(
+        "reconcile.cron",
+        "When it is due: a cron expression with five fields.",
+        "\"15 2 * * *\"",
+    )
+    .limit("minute hour day month weekday"),
+    default("reconcile.zone", "The zone of the cron expression.", "\"UTC\""),
+];
+
+/// What may stand in the table at a path: the next part of each path below, with its setting where that is one itself.
+pub(super) fn children(path: &[String]) -> Vec<(&'static str, Option<&'static Setting>)> {
+    let mut found: Vec<(&str, Option<&Setting>)> = Vec::new();
+    for setting in SETTINGS {
+        let mut parts = setting.path.split('.');
+        let is_below = path.iter().all(|key| parts.next().is_some_and(|part| part.starts_with('<') || part == key));
+        let Some(name) = parts.next().filter(|_| is_below) else { continue };
+        let own = parts.next().is_none().then_some(setting);
+        if !found.iter().any(|(known, _)| *known == name) {
+            found.push((name, own));
+        }
+    }
+    found
+}
+
+/// The reference page of all settings with their defaults and limits, as a Markdown table.
+#[must_use]
+pub fn reference_page() -> String {
+    let mut page = String::from(
+        "# Settings\n\nA secret says where it stands: `{ credential = \"name\" }` (systemd), `{ file = \"/path\" }` or \
+         `{ env = \"NAME\" }`.\n\n| setting | what it is | default | limit |\n|---|---|---|---|\n",
+    );
+    for setting in SETTINGS {
+        let default = match setting.given {
+            Given::Required => "required".to_owned(),
+            Given::Optional => "none".to_owned(),
+            Given::Default(value) => format!("`{value}`"),
+        };
+        let limit = match (setting.limit, setting.kind) {
+            (Limit::None, Kind::Plain) => String::new(),
+            (Limit::None, Kind::Secret | Kind::Secrets) => "a secret".to_owned(),
+            (Limit::Range(least, most), _) => format!("{least} to {most}"),
+            (Limit::Words(words), Kind::Plain) => words.to_owned(),
+            (Limit::Words(words), Kind::Secret | Kind::Secrets) => format!("a secret; {words}"),
+        };
+        // Writing to a String cannot fail.
+        let _ = writeln!(page, "| `{}` | {} | {default} | {limit} |", setting.path, setting.doc);
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use super::*;
+
+    /// Field name, doc comment, type.
+    type Field = (String, String, String);
+
+    /// The fields of every struct in the source of the configuration types.
+    fn structs(source: &str) -> BTreeMap<String, Vec<Field>> {
+        let mut found: BTreeMap<String, Vec<Field>> = BTreeMap::new();
+        let (mut current, mut doc) = (String::new(), String::new());
+        for line in source.lines() {
+            let text = line.trim();
+            if let Some(words) = text.strip_prefix("///") {
+                doc.push_str(words);
+            } else if let Some(name) = line.strip_prefix("pub struct ") {
+                current = name.trim_end_matches(" {").to_owned();
+                doc.clear();
+            } else if line.starts_with('}') {
+                current.clear();
+            } else if let Some((name, kind)) = text.strip_prefix("pub ").and_then(|rest| rest.split_once(": ")) {
+                if !current.is_empty() {
+                    let field = (name.to_owned(), doc.trim().to_owned(), kind.trim_end_matches(',').to_owned());
+                    found.entry(current.clone()).or_default().push(field);
+                }
+                doc.clear();
+            } else if !text.starts_with('#') {
+                doc.clear();
+            }
+        }
+        found
+    }
+
+    fn expected(structs: &BTreeMap<String, Vec<Field>>, name: &str, prefix: &str, out: &mut Vec<(String, String)>) {
+        for (field, doc, kind) in &structs[name] {
+            let path = format!("{prefix}{field}");
+            out.push((path.clone(), doc.clone()));
+            let inner = kind.strip_prefix("BTreeMap<String, ").and_then(|rest| rest.strip_suffix('>'));
+            match inner {
+                Some(inner) if structs.contains_key(inner) => {
+                    let one = field.trim_end_matches('s');
+                    expected(structs, inner, &format!("{path}.<{one}>."), out);
+                }
+                Some(_) => {}
+                None if structs.contains_key(kind) => expected(structs, kind, &format!("{path}."), out),
+                None => {}
+            }
+        }
+    }
+
+    #[test]
+    fn every_setting_stands_in_the_reference_with_the_words_of_its_doc_comment() {
+        let structs = structs(include_str!("mod.rs"));
+        let mut expected_settings = Vec::new();
+        expected(&structs, "Config", "", &mut expected_settings);
+        assert!(expected_settings.len() > 40, "the doc comments were not read: {expected_settings:?}");
+        let listed: BTreeMap<_, _> = SETTINGS.iter().map(|setting| (setting.path, setting.doc)).collect();
+        assert_eq!(listed.len(), SETTINGS.len(), "a setting is listed twice");
+        for (path, doc) in &expected_settings {
+            assert_eq!(listed.get(path.as_str()), Some(&doc.as_str()), "{path} in SETTINGS");
+        }
+        for path in listed.keys() {
+            assert!(expected_settings.iter().any(|(known, _)| known == path), "{path} is no field any more");
+        }
+    }
+
+    /// A small file with one of everything; `spell` adds the settings that have a default.
+    fn file(spell: bool) -> String {
+        let mut text = String::from("installation = \"a\"\nstore.path = \"/s\"\n");
+        for (name, secret) in [("api_key", true), ("password", true), ("webhook_token", true), ("username", false)] {
+            let value = if secret { "{ env = \"X\" }" } else { "\"u\"" };
+            text.push_str(&format!("portals.p.{name} = {value}\n"));
+        }
+        text.push_str("portals.p.url = \"https://a.example\"\n");
+        text.push_str("destinations.d.connector = \"c\"\ndestinations.d.history = \"all\"\n");
+        text.push_str("destinations.d.routes.r.record = \"completion\"\ndestinations.d.routes.r.object = \"o\"\n");
+        text.push_str(
+            "destinations.d.routes.r.fields.f.path = \"title\"\ndestinations.d.references.k.default = \"x\"\n",
+        );
+        for setting in SETTINGS.iter().filter(|_| spell) {
+            if let Given::Default(value) = setting.given {
+                let path = setting.path.replace("<portal>", "p").replace("<destination>", "d");
+                let path = path.replace("<route>", "r").replace("<field>", "f").replace("<reference>", "k");
+                text.push_str(&format!("{path} = {value}\n"));
+            }
+        }
+        text
+    }
+
+    #[test]
+    fn the_defaults_of_the_reference_are_those_of_the_code() {
+        let read = |text: &str| match super::super::parse(Path::new("x.toml"), text) {
+            Ok((config, _)) => format!("{config:?}"),
+            Err(errors) => panic!("{errors}"),
+        };
+        let spelled = file(true);
+        assert!(spelled.contains("listen.hooks_burst_max"), "the defaults were not spelled out");
+        assert_eq!(read(&spelled), read(&file(false)));
+    }
+
+    #[test]
+    fn the_page_shows_defaults_and_limits() {
+        let page = reference_page();
+        assert!(page.contains(
+            "| `listen.body_bytes_max` | Largest webhook body after decoding, in bytes. | `262144` | 1024 to 16777216 |"
+        ));
+        assert!(page.contains("| `portals.<portal>.password` | Its password. | required | a secret |"));
+    }
+}

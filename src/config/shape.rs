@@ -1,0 +1,87 @@
+//! Compares the keys of the file with the list of settings: unknown, missing, out of range, secrets in plain sight.
+
+use toml::{Table, Value};
+
+use super::nearest::unknown;
+use super::reference::{Given, Kind, Limit, Setting, children};
+use super::source::{ConfigError, ConfigErrors, Source};
+
+/// Reports what is wrong and takes it out of the table, so that the next step finds other errors.
+pub(super) fn check(table: &mut Table, source: &Source, errors: &mut ConfigErrors) {
+    check_table(table, &mut Vec::new(), source, &mut errors.0);
+}
+
+fn check_table(table: &mut Table, path: &mut Vec<String>, source: &Source, errors: &mut Vec<ConfigError>) {
+    let known = children(path);
+    if known.is_empty() {
+        return;
+    }
+    let takes_any_name = known.iter().any(|(name, _)| name.starts_with('<'));
+    let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+    let keys: Vec<String> = table.keys().cloned().collect();
+    for key in keys {
+        path.push(key.clone());
+        let setting = known.iter().find(|(name, _)| *name == key).and_then(|(_, setting)| *setting);
+        let is_known = takes_any_name || names.contains(&key.as_str());
+        let value = table.get_mut(&key).expect("the key was listed a moment ago");
+        let wrong = if is_known {
+            setting.and_then(|setting| wrong_value(setting, value, path, source))
+        } else {
+            Some(source.at_key(path, unknown("setting", &key, &names)))
+        };
+        match (wrong, value) {
+            (Some(error), _) => {
+                errors.push(error);
+                table.remove(&key);
+            }
+            (None, Value::Table(inner)) => check_table(inner, path, source, errors),
+            (None, _) => {}
+        }
+        path.pop();
+    }
+    errors.extend(missing(&known, path, source));
+}
+
+/// The required settings that the file does not have. The file counts, not the table: what was wrong is already out.
+fn missing(known: &[(&str, Option<&Setting>)], path: &[String], source: &Source) -> Vec<ConfigError> {
+    known
+        .iter()
+        .filter_map(|(name, setting)| setting.map(|setting| (*name, setting)))
+        .filter(|(name, setting)| {
+            let mut at = path.to_vec();
+            at.push((*name).to_owned());
+            setting.given == Given::Required && !source.has(&at)
+        })
+        .map(|(name, setting)| source.at_key(path, format!("missing setting \"{name}\" ({})", setting.doc)))
+        .collect()
+}
+
+fn wrong_value(setting: &Setting, value: &Value, path: &[String], source: &Source) -> Option<ConfigError> {
+    match (setting.kind, setting.limit) {
+        (Kind::Secret, _) => wrong_secret(value).map(|message| source.at_value(path, message)),
+        (Kind::Secrets, _) => value.as_table()?.iter().find_map(|(name, secret)| {
+            let mut at = path.to_vec();
+            at.push(name.clone());
+            wrong_secret(secret).map(|message| source.at_value(&at, message))
+        }),
+        (Kind::Plain, Limit::Range(least, most)) => {
+            let number = value.as_integer()?;
+            let message = || format!("{number} is outside {least} to {most}, write a number in between");
+            (!(least..=most).contains(&number)).then(|| source.at_value(path, message()))
+        }
+        (Kind::Plain, Limit::None | Limit::Words(_)) => None,
+    }
+}
+
+// Says nothing of what it found: that may be the secret itself.
+fn wrong_secret(value: &Value) -> Option<String> {
+    let place = value.as_table().filter(|table| table.len() == 1).and_then(|table| table.iter().next());
+    let is_right = place.is_some_and(|(kind, name)| {
+        matches!(kind.as_str(), "credential" | "file" | "env") && name.as_str().is_some_and(|name| !name.is_empty())
+    });
+    (!is_right).then(|| {
+        "a secret is never written here, only where it stands: \
+         { credential = \"name\" }, { file = \"/path\" } or { env = \"NAME\" }"
+            .to_owned()
+    })
+}

@@ -1,0 +1,131 @@
+//! Rules that a well-typed configuration must still keep.
+
+use std::collections::BTreeSet;
+
+use croner::parser::{CronParser, Seconds, Year};
+
+use super::source::{ConfigErrors, Source};
+use super::{Config, DestinationConfig, PortalConfig, ReconcileConfig};
+
+/// The longest name of an installation, portal, destination or route, in characters.
+const NAME_CHARS_MAX: usize = 32;
+
+/// Reports every broken rule.
+pub(super) fn check(config: &Config, source: &Source, errors: &mut ConfigErrors) {
+    let told = errors.0.iter().map(|error| error.key.clone()).collect();
+    let mut findings = Findings { source, errors, told };
+    findings.unless(is_name(&config.installation, ""), &["installation"], || not_a_name(&config.installation, ""));
+    if config.listen.hooks_burst_max < config.listen.hooks_per_second_max {
+        let (burst, rate) = (config.listen.hooks_burst_max, config.listen.hooks_per_second_max);
+        findings.add(&["listen", "hooks_burst_max"], format!("{burst} is less than hooks_per_second_max ({rate})"));
+    }
+    if config.portals.is_empty() {
+        findings.add(&["portals"], "there is no portal, add one such as [portals.main]".to_owned());
+    }
+    for (name, portal) in &config.portals {
+        check_portal(name, portal, &mut findings);
+    }
+    let zones: BTreeSet<&str> = config.portals.values().map(|portal| portal.zone.name()).collect();
+    for (name, destination) in &config.destinations {
+        check_destination(name, destination, &mut findings);
+        findings.unless(zones.len() < 2 || destination.zone.is_some(), &["destinations", name], || {
+            "the portals have different zones, say with zone = \"...\" which one dates are made in".to_owned()
+        });
+    }
+    check_reconcile(&config.reconcile, &mut findings);
+}
+
+struct Findings<'a> {
+    source: &'a Source,
+    errors: &'a mut ConfigErrors,
+    /// The keys of earlier errors. What was wrong is already taken out, so a rule that breaks above it is only its echo.
+    told: Vec<String>,
+}
+
+impl Findings<'_> {
+    fn add(&mut self, path: &[&str], message: String) {
+        let error = self.source.at_value(path, message);
+        let below = format!("{}.", error.key);
+        if !self.told.iter().any(|key| *key == error.key || key.starts_with(&below)) {
+            self.errors.0.push(error);
+        }
+    }
+
+    fn unless(&mut self, holds: bool, path: &[&str], message: impl FnOnce() -> String) {
+        if !holds {
+            self.add(path, message());
+        }
+    }
+}
+
+fn check_portal(name: &str, portal: &PortalConfig, findings: &mut Findings<'_>) {
+    let at = |setting| ["portals", name, setting];
+    findings.unless(is_name(name, ""), &["portals", name], || not_a_name(name, ""));
+    if let Err(message) = check_url(&portal.url) {
+        findings.add(&at("url"), message);
+    }
+    findings.unless(!portal.username.trim().is_empty(), &at("username"), || {
+        "is blank, name the admin account that only learnsync uses".to_owned()
+    });
+    for (setting, path) in
+        [("competencies_path", &portal.competencies_path), ("certificates_path", &portal.certificates_path)]
+    {
+        findings.unless(path.starts_with('/') && path.contains("{user}"), &at(setting), || {
+            format!("\"{path}\" is not a path of a learner, write one such as \"/users/{{user}}/certificates\"")
+        });
+    }
+}
+
+fn check_url(text: &str) -> Result<(), String> {
+    let url = reqwest::Url::parse(text).ok();
+    let is_http = url.as_ref().is_some_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    match url {
+        // The message must not repeat a password.
+        Some(url) if url.password().is_some() || !url.username().is_empty() => {
+            Err("carries a user name or password, take them out of the URL".to_owned())
+        }
+        Some(url) if is_http && url.query().is_none() && url.fragment().is_none() => Ok(()),
+        Some(_) | None => {
+            Err(format!("\"{text}\" is not an http(s) URL, write one such as \"https://rest.myabsorb.com\""))
+        }
+    }
+}
+
+fn check_destination(name: &str, destination: &DestinationConfig, findings: &mut Findings<'_>) {
+    let at = |setting| ["destinations", name, setting];
+    findings.unless(is_name(name, "_"), &["destinations", name], || not_a_name(name, "_"));
+    findings.unless(!destination.match_rules.is_empty(), &at("match_rules"), || {
+        "is empty, so no learner could be recognised; name at least one of external_id, employee_number, email"
+            .to_owned()
+    });
+    for secret in destination.secrets.keys().filter(|secret| destination.settings.contains_key(*secret)) {
+        findings.add(&["destinations", name, "settings", secret], "is set here and in secrets, keep one".to_owned());
+    }
+    for (route, config) in &destination.routes {
+        findings.unless(is_name(route, "_"), &["destinations", name, "routes", route], || not_a_name(route, "_"));
+        for (field, mapped) in &config.fields {
+            if let Err(message) = mapped.choice() {
+                findings.add(&["destinations", name, "routes", route, "fields", field], message);
+            }
+        }
+    }
+}
+
+fn check_reconcile(reconcile: &ReconcileConfig, findings: &mut Findings<'_>) {
+    let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
+    if let Err(error) = parser.parse(&reconcile.cron) {
+        let cron = &reconcile.cron;
+        let example = "minute hour day month weekday, such as \"15 2 * * *\"";
+        findings.add(&["reconcile", "cron"], format!("\"{cron}\" is not a cron expression ({error}); write {example}"));
+    }
+}
+
+fn is_name(text: &str, also: &str) -> bool {
+    let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || also.contains(c);
+    (1..=NAME_CHARS_MAX).contains(&text.chars().count()) && text.chars().all(is_allowed)
+}
+
+fn not_a_name(text: &str, also: &str) -> String {
+    let letters = if also.is_empty() { "a-z 0-9 -".to_owned() } else { format!("a-z 0-9 - {also}") };
+    format!("\"{text}\" is not a name: 1 to {NAME_CHARS_MAX} characters of {letters}")
+}

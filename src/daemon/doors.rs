@@ -1,0 +1,109 @@
+//! Where rooms that must not know each other meet: the receiver's inbox and the LMS client's vault are the store.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tracing::warn;
+
+use crate::domain::event::{EventName, RawEvent};
+use crate::domain::time::Timestamp;
+use crate::fail_point;
+use crate::http::{Inbox, InboxError, Recognised};
+use crate::lms::absorb::payload;
+use crate::lms::absorb::{StoredToken, TokenVault};
+use crate::pipeline::intake::ReadEvent;
+use crate::pipeline::worker::Bell;
+use crate::store::{Store, StoreError};
+
+/// The receiver's way into the event log.
+pub(super) struct StoreInbox {
+    pub(super) store: Arc<Store>,
+    pub(super) intake: Arc<Bell>,
+}
+
+#[async_trait]
+impl Inbox for StoreInbox {
+    async fn append_event(&self, event: RawEvent) -> Result<i64, InboxError> {
+        if fail_point::is_broken_on_purpose("commit") {
+            // The crash test proves with this that it would notice an answer before the commit.
+            let (store, intake) = (Arc::clone(&self.store), Arc::clone(&self.intake));
+            tokio::spawn(async move {
+                let _lost = store.append_event(event).await;
+                intake.ring();
+            });
+            return Ok(0);
+        }
+        let kept = self.store.append_event(event).await;
+        fail_point::reach(fail_point::BEFORE_ANSWER);
+        self.intake.ring();
+        kept.map_err(|error| match error {
+            StoreError::Full(words) => InboxError::Full(words),
+            other => InboxError::Unavailable(other.to_string()),
+        })
+    }
+}
+
+/// The LMS client's sealed token.
+pub(super) struct StoreVault {
+    pub(super) store: Arc<Store>,
+    pub(super) portal: String,
+}
+
+#[async_trait]
+impl TokenVault for StoreVault {
+    async fn load(&self) -> Option<StoredToken> {
+        match self.store.load_token(&self.portal).await {
+            Ok(found) => found.map(|(token, obtained_at)| StoredToken { token, obtained_at }),
+            Err(error) => {
+                warn!(portal = self.portal, %error, "The kept LMS token cannot be read; logging in anew");
+                None
+            }
+        }
+    }
+
+    async fn save(&self, token: Option<StoredToken>) {
+        let token = token.map(|stored| (stored.token, stored.obtained_at));
+        if let Err(error) = self.store.save_token(&self.portal, token).await {
+            warn!(portal = self.portal, %error, "The LMS token could not be kept; a restart will log in anew");
+        }
+    }
+
+    async fn reserve_login(&self) -> Result<(), String> {
+        match self.store.reserve_login(&self.portal).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(free_at)) => Err(refusal(&self.portal, free_at)),
+            Err(error) => Err(format!("the login could not be counted: {error}")),
+        }
+    }
+}
+
+fn refusal(portal: &str, free_at: Timestamp) -> String {
+    format!(
+        "portal {portal}: 4 logins in the last hour, the next is free at {free_at}; \
+         does another program use the same account? Each of its logins ends ours"
+    )
+}
+
+/// How intake reads a raw event.
+pub(super) fn read_event() -> ReadEvent {
+    Arc::new(|event| {
+        payload::read(event)
+            .into_iter()
+            .map(|reading| {
+                let text = payload::dedupe_text(&event.portal, &reading, event);
+                (reading, text)
+            })
+            .collect()
+    })
+}
+
+/// How the receiver knows the Test button, and what it tells the administrator.
+pub(super) fn recognise() -> Arc<dyn Fn(&RawEvent) -> Recognised + Send + Sync> {
+    Arc::new(|event| {
+        let readings = payload::read(event);
+        Recognised {
+            is_test: readings.iter().all(|reading| reading.name == EventName::Test),
+            words: payload::describe(&readings),
+        }
+    })
+}

@@ -1,0 +1,359 @@
+//! Deliveries: the obligation for one (destination, route, slot), what changes it, and what one attempt brought.
+
+use learnsync_sdk::{Learner, PersonMatch, RecordKind};
+
+use super::ids::{DeliveryId, DestinationId, MappingId, PersonId, RecordId, RouteId};
+use super::record::Record;
+use super::time::Timestamp;
+
+/// Where a delivery stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DeliveryState {
+    /// Waits in the queue for its due time.
+    Pending,
+    /// A write is under way.
+    Sending,
+    /// A write was under way and nobody knows whether the target took it: it is looked up before anything is written again.
+    Uncertain,
+    /// The target holds what is wanted, and we have a receipt.
+    Settled,
+    /// Set aside with a cause, until something changes or a person acts.
+    Parked,
+    /// Not delivered on purpose (before the start of history, found too late for an append route).
+    Skipped,
+    /// Another record holds the slot.
+    Superseded,
+}
+
+impl DeliveryState {
+    /// All states, in the order of reports.
+    pub const ALL: [Self; 7] =
+        [Self::Pending, Self::Sending, Self::Uncertain, Self::Settled, Self::Parked, Self::Skipped, Self::Superseded];
+
+    /// The word in the store and in reports.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Sending => "sending",
+            Self::Uncertain => "uncertain",
+            Self::Settled => "settled",
+            Self::Parked => "parked",
+            Self::Skipped => "skipped",
+            Self::Superseded => "superseded",
+        }
+    }
+
+    /// The state with this word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == word)
+    }
+}
+
+/// Why a delivery is not settled. Deliveries with the same cause are one work item.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// The target does not know the person.
+    Unmatched,
+    /// The target knows several such persons.
+    AmbiguousPerson,
+    /// A course has no piece of reference data of this kind.
+    Unmapped {
+        /// The kind, for example `training_type`.
+        kind: String,
+        /// The course, as it was looked for.
+        course: String,
+    },
+    /// A field that is needed has no value.
+    MissingField(String),
+    /// A field cannot be computed.
+    MappingFailed(String),
+    /// The target refuses it.
+    Rejected,
+    /// It failed time and again while others succeeded.
+    Poison,
+    /// The fact is older than the destination's history.
+    BeforeStart,
+    /// The fact was found too late for a route that only appends.
+    FoundLate,
+    /// The target holds something newer.
+    Superseded,
+}
+
+impl Cause {
+    /// The word in the store and in reports; deliveries that share it are released together.
+    #[must_use]
+    pub fn word(&self) -> String {
+        match self {
+            Self::Unmatched => "unmatched".to_owned(),
+            Self::AmbiguousPerson => "ambiguous_person".to_owned(),
+            Self::Unmapped { kind, course } => format!("unmapped:{kind}:{course}"),
+            Self::MissingField(field) => format!("missing_field:{field}"),
+            Self::MappingFailed(field) => format!("mapping_failed:{field}"),
+            Self::Rejected => "rejected".to_owned(),
+            Self::Poison => "poison".to_owned(),
+            Self::BeforeStart => "before_start".to_owned(),
+            Self::FoundLate => "found_late".to_owned(),
+            Self::Superseded => "superseded".to_owned(),
+        }
+    }
+
+    /// What a person can do about a cause, by its word.
+    #[must_use]
+    pub fn advice(word: &str) -> &'static str {
+        match word.split(':').next().unwrap_or(word) {
+            "unmatched" => "add the person to the target or correct the id in the LMS; it is tried again every night",
+            "ambiguous_person" => "make the id unique in the target; it is tried again every night",
+            "unmapped" => {
+                "create it in the target under the course's name, or set references.<kind>.courses; then restart"
+            }
+            "missing_field" => "fill the field in the LMS, or change the field's source or when_missing",
+            "mapping_failed" => "correct the field's mapping",
+            "rejected" => "read the target's words; it is tried again when the fact changes",
+            "poison" => "it failed 8 times while others succeeded; read the target's words",
+            "before_start" => "nothing: `history` leaves it out",
+            "found_late" => "nothing: the route only appends, and the fact was found after 24 h",
+            "superseded" => "nothing: the target holds something newer",
+            _ => "see the attempts",
+        }
+    }
+}
+
+/// A record of one person as the store holds it after a read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KnownRecord {
+    /// Its row.
+    pub id: RecordId,
+    /// The facts.
+    pub record: Record,
+    /// Their keyed fingerprint.
+    pub fingerprint: Vec<u8>,
+}
+
+/// A delivery as planning sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownDelivery {
+    /// Its row.
+    pub id: DeliveryId,
+    /// The destination.
+    pub destination: DestinationId,
+    /// The route.
+    pub route: RouteId,
+    /// The slot.
+    pub slot: String,
+    /// Where it stands.
+    pub state: DeliveryState,
+    /// The fingerprint of the facts that it should hold.
+    pub wanted_fingerprint: Vec<u8>,
+}
+
+/// All that planning for one person works with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PersonFacts {
+    /// When this is.
+    pub now: Timestamp,
+    /// The records of this read, present ones only.
+    pub records: Vec<KnownRecord>,
+    /// The person's deliveries.
+    pub deliveries: Vec<KnownDelivery>,
+}
+
+/// One change of what should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WantedChange {
+    /// A new obligation.
+    Create {
+        /// The destination.
+        destination: DestinationId,
+        /// The route.
+        route: RouteId,
+        /// The slot.
+        slot: String,
+        /// The record that it should hold.
+        record: RecordId,
+        /// The fingerprint of its facts.
+        fingerprint: Vec<u8>,
+        /// None: deliver it. Else why it is not delivered.
+        skip: Option<Cause>,
+    },
+    /// The facts of an obligation changed.
+    Update {
+        /// Which.
+        delivery: DeliveryId,
+        /// The record that it should hold.
+        record: RecordId,
+        /// The fingerprint of its facts.
+        fingerprint: Vec<u8>,
+    },
+}
+
+/// A delivery that was claimed, with all that writing it needs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DueDelivery {
+    /// Its row.
+    pub id: DeliveryId,
+    /// The route.
+    pub route: RouteId,
+    /// The slot: the second part of our mark.
+    pub slot: String,
+    /// Whether an earlier write may have been taken.
+    pub is_uncertain: bool,
+    /// Whether the place should hold the record (or nothing).
+    pub is_wanted: bool,
+    /// The record.
+    pub record: Record,
+    /// The fingerprint of its facts.
+    pub fingerprint: Vec<u8>,
+    /// The row's id in the target, when we know it.
+    pub held_row: Option<String>,
+    /// The person under whom the target holds it.
+    pub held_person: Option<String>,
+    /// Failures in a row.
+    pub tries: u32,
+    /// Attempts ever made.
+    pub attempts: u32,
+}
+
+/// Which person in a destination a learner is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownLink {
+    /// The person's id in the target.
+    pub remote_person: String,
+    /// The rule by which we know.
+    pub rule: String,
+}
+
+/// What a look-up of a person brought; committed together with its consequence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkFound {
+    /// The person.
+    pub person: PersonId,
+    /// What the target answered.
+    pub found: PersonMatch,
+}
+
+/// What an attempt did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttemptAction {
+    /// Wrote, or made sure that the place holds what is wanted.
+    Put,
+    /// Removed.
+    Withdraw,
+    /// Read back after an unknown outcome.
+    Look,
+    /// Looked the person up.
+    Link,
+}
+
+impl AttemptAction {
+    /// The word in the store.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Put => "put",
+            Self::Withdraw => "withdraw",
+            Self::Look => "look",
+            Self::Link => "link",
+        }
+    }
+}
+
+/// One try, as it is kept for ever.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// What was done.
+    pub action: AttemptAction,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When its outcome was known.
+    pub finished_at: Timestamp,
+    /// How it ended: `taken`, `found`, `absent`, or the word of an error kind.
+    pub outcome: &'static str,
+    /// The HTTP status, when there was an answer.
+    pub status: Option<u16>,
+    /// The row's id in the target, when it said.
+    pub remote_row: Option<String>,
+    /// The target's own words.
+    pub words: String,
+    /// A digest of the fields that were sent.
+    pub fields_digest: Option<Vec<u8>>,
+}
+
+/// What we know that a place holds after an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The person's id in the target.
+    pub person: String,
+    /// The row's id in the target; none after a withdrawal.
+    pub row: Option<String>,
+    /// The version of the mapping that made the fields.
+    pub mapping: MappingId,
+}
+
+/// Where a delivery goes after an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Done, if the facts are still those that were sent.
+    Settled(Held),
+    /// Again at this time.
+    Retry {
+        /// When.
+        due_at: Timestamp,
+        /// Whether this counts as a failure of this delivery.
+        counts: bool,
+    },
+    /// Nobody knows: look, but not before this time.
+    Uncertain {
+        /// When the target has certainly finished.
+        due_at: Timestamp,
+    },
+    /// Set aside.
+    Parked {
+        /// Why.
+        cause: Cause,
+        /// In words.
+        detail: String,
+    },
+    /// The target holds something newer.
+    Superseded,
+}
+
+/// One attempt and what follows from it; committed together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Which delivery.
+    pub delivery: DeliveryId,
+    /// The fingerprint of the facts that were sent.
+    pub fingerprint: Vec<u8>,
+    /// The attempt; none when nothing was tried (parked by the mapping).
+    pub attempt: Option<Attempt>,
+    /// What follows.
+    pub next: Next,
+}
+
+/// A person and their due deliveries at one destination, in the order in which they are written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LaneWork {
+    /// The destination.
+    pub destination: DestinationId,
+    /// The person.
+    pub person: PersonId,
+    /// Their profile.
+    pub learner: Learner,
+    /// Who they are in the destination, when we know.
+    pub link: Option<KnownLink>,
+    /// The deliveries.
+    pub due: Vec<DueDelivery>,
+}
+
+/// An event's promise that a record exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Promise {
+    /// Of which kind.
+    pub kind: RecordKind,
+    /// When the event was received.
+    pub received_at: Timestamp,
+    /// Reads that did not find it.
+    pub tries: u32,
+}

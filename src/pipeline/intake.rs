@@ -1,0 +1,73 @@
+//! Intake: new events are parsed tolerantly, and mark subjects dirty.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sha2::{Digest, Sha256};
+use tracing::{debug, info};
+
+use super::worker::{Bell, Turn, Work};
+use crate::domain::event::{EventName, RawEvent, Reading};
+use crate::fail_point;
+use crate::store::{Store, StoreError, Taken};
+
+/// Reads a raw event; each reading comes with the text by which repeats are recognised.
+pub type ReadEvent = Arc<dyn Fn(&RawEvent) -> Vec<(Reading, Vec<u8>)> + Send + Sync>;
+
+/// The step.
+pub struct Intake {
+    store: Arc<Store>,
+    read: ReadEvent,
+    refresh: Arc<Bell>,
+}
+
+impl Intake {
+    /// Makes the step; `refresh` is rung when subjects became dirty.
+    #[must_use]
+    pub fn new(store: Arc<Store>, read: ReadEvent, refresh: Arc<Bell>) -> Self {
+        Self { store, read, refresh }
+    }
+}
+
+#[async_trait]
+impl Work for Intake {
+    fn name(&self) -> String {
+        "intake".to_owned()
+    }
+
+    async fn run_once(&self) -> Result<Turn, StoreError> {
+        let events = self.store.take_new_events().await?;
+        if events.is_empty() {
+            return Ok(Turn::Rest(None));
+        }
+        let batch: Vec<Taken> = events
+            .into_iter()
+            .map(|event| {
+                let readings = (self.read)(&event.raw)
+                    .into_iter()
+                    .map(|(reading, dedupe)| (reading, Sha256::digest(dedupe).into()))
+                    .collect();
+                Taken { event, readings }
+            })
+            .collect();
+        for (taken, reading) in batch.iter().flat_map(|taken| taken.readings.iter().map(move |(read, _)| (taken, read)))
+        {
+            if let (EventName::Unknown(_), Some(oddity)) = (&reading.name, &reading.oddity) {
+                info!(event = taken.event.id, oddity, "Kept an event that we do not understand");
+            }
+        }
+        let counts = self.store.finish_intake(batch).await?;
+        fail_point::reach(fail_point::AFTER_INTAKE);
+        debug!(
+            marked = counts.marked,
+            duplicates = counts.duplicates,
+            tests = counts.tests,
+            others = counts.others,
+            "Took new events"
+        );
+        if counts.marked > 0 {
+            self.refresh.ring();
+        }
+        Ok(Turn::Worked)
+    }
+}

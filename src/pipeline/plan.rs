@@ -1,0 +1,229 @@
+//! Planning: records x routes x deliveries -> changes of what is wanted. Pure.
+
+use chrono_tz::Tz;
+use learnsync_sdk::{RecordKind, RouteMode};
+
+use crate::config::History;
+use crate::domain::delivery::{Cause, DeliveryState, KnownDelivery, KnownRecord, PersonFacts, WantedChange};
+use crate::domain::ids::{DestinationId, RouteId};
+use crate::domain::time::{LmsTime, Timestamp};
+
+/// Facts found later than this are not told by a route that only appends, in milliseconds.
+const LATE_MS: i64 = 24 * 3_600_000;
+
+/// What planning needs to know of a route.
+#[derive(Clone, Debug)]
+pub struct PlannedRoute {
+    /// The destination.
+    pub destination: DestinationId,
+    /// The route.
+    pub route: RouteId,
+    /// The records that it takes.
+    pub record: RecordKind,
+    /// State or append.
+    pub mode: RouteMode,
+    /// Which facts of before the first start are delivered.
+    pub history: History,
+    /// When the destination was first configured.
+    pub first_seen_at: Timestamp,
+    /// The zone in which an instant becomes a date.
+    pub zone: Tz,
+}
+
+/// All routes of all destinations.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// The routes.
+    pub routes: Vec<PlannedRoute>,
+}
+
+impl Plan {
+    /// What changes for one person.
+    ///
+    /// Wanted changes only when the facts did: a new mapping never rewrites history, and what is settled stays settled.
+    #[must_use]
+    pub fn changes(&self, facts: &PersonFacts) -> Vec<WantedChange> {
+        let mut changes = Vec::new();
+        for route in &self.routes {
+            for known in facts.records.iter().filter(|known| known.record.kind == route.record) {
+                let slot = known.record.key();
+                let delivery = facts.deliveries.iter().find(|delivery| {
+                    delivery.destination == route.destination && delivery.route == route.route && delivery.slot == slot
+                });
+                changes.extend(change(route, known, slot, delivery, facts.now));
+            }
+        }
+        changes
+    }
+}
+
+fn change(
+    route: &PlannedRoute,
+    known: &KnownRecord,
+    slot: String,
+    delivery: Option<&KnownDelivery>,
+    now: Timestamp,
+) -> Option<WantedChange> {
+    let Some(delivery) = delivery else {
+        return Some(WantedChange::Create {
+            destination: route.destination,
+            route: route.route,
+            slot,
+            record: known.id,
+            fingerprint: known.fingerprint.clone(),
+            skip: skip(route, known.record.achieved, now),
+        });
+    };
+    if delivery.wanted_fingerprint == known.fingerprint {
+        return None;
+    }
+    let is_told = match delivery.state {
+        DeliveryState::Skipped => skip(route, known.record.achieved, now).is_some(),
+        // What a route that only appends has told stays told: it cannot be changed.
+        DeliveryState::Settled => route.mode == RouteMode::Append,
+        DeliveryState::Pending
+        | DeliveryState::Sending
+        | DeliveryState::Uncertain
+        | DeliveryState::Parked
+        | DeliveryState::Superseded => false,
+    };
+    (!is_told).then(|| WantedChange::Update {
+        delivery: delivery.id,
+        record: known.id,
+        fingerprint: known.fingerprint.clone(),
+    })
+}
+
+/// Why a new fact is not delivered.
+fn skip(route: &PlannedRoute, achieved: Option<LmsTime>, now: Timestamp) -> Option<Cause> {
+    let begins_on = match route.history {
+        History::All => None,
+        History::None => Some(route.first_seen_at.date_in(route.zone)),
+        History::Since(date) => Some(date),
+    };
+    if let Some(begins_on) = begins_on {
+        // A fact without a date cannot be shown to be new.
+        let is_before = match (achieved, route.history) {
+            (None, _) => true,
+            (Some(LmsTime::Instant(at)), History::None) => at < route.first_seen_at,
+            (Some(time), _) => time.date_in(route.zone) < begins_on,
+        };
+        if is_before {
+            return Some(Cause::BeforeStart);
+        }
+    }
+    let is_late = match achieved {
+        Some(LmsTime::Instant(at)) => at.0 < now.0 - LATE_MS,
+        Some(LmsTime::Date(date)) => date < now.plus_ms(-LATE_MS).date_in(route.zone),
+        None => false,
+    };
+    (route.mode == RouteMode::Append && is_late).then_some(Cause::FoundLate)
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::NaiveDate;
+
+    use super::*;
+    use crate::domain::ids::{DeliveryId, RecordId};
+    use crate::domain::record::Record;
+
+    const NOW: Timestamp = Timestamp(1_800_000_000_000);
+    const DAY_MS: i64 = 86_400_000;
+
+    fn route(mode: RouteMode, history: History) -> PlannedRoute {
+        PlannedRoute {
+            destination: DestinationId(1),
+            route: RouteId(1),
+            record: RecordKind::Completion,
+            mode,
+            history,
+            first_seen_at: NOW.plus_ms(-DAY_MS / 2),
+            zone: Tz::UTC,
+        }
+    }
+
+    fn facts(achieved: Option<LmsTime>, deliveries: Vec<KnownDelivery>) -> PersonFacts {
+        let record = Record {
+            kind: RecordKind::Completion,
+            id: "e".to_owned(),
+            learner_id: "u".to_owned(),
+            title: "Fire Safety".to_owned(),
+            achieved,
+            valid_until: None,
+            course: None,
+            score: None,
+            credits: None,
+            minutes: None,
+            notes: None,
+        };
+        PersonFacts {
+            now: NOW,
+            records: vec![KnownRecord { id: RecordId(7), record, fingerprint: vec![1] }],
+            deliveries,
+        }
+    }
+
+    fn delivery(state: DeliveryState, fingerprint: u8) -> KnownDelivery {
+        KnownDelivery {
+            id: DeliveryId(3),
+            destination: DestinationId(1),
+            route: RouteId(1),
+            slot: "completion/e".to_owned(),
+            state,
+            wanted_fingerprint: vec![fingerprint],
+        }
+    }
+
+    fn skipped(route: PlannedRoute, achieved: Option<LmsTime>) -> Option<Cause> {
+        let plan = Plan { routes: vec![route] };
+        match &plan.changes(&facts(achieved, Vec::new()))[..] {
+            [WantedChange::Create { skip, .. }] => skip.clone(),
+            other => panic!("expected one new delivery, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn history_decides_which_old_facts_are_delivered() {
+        let at = |ms: i64| Some(LmsTime::Instant(NOW.plus_ms(ms)));
+        let state = |history| route(RouteMode::State, history);
+        assert_eq!(skipped(state(History::All), at(-900 * DAY_MS)), None);
+        assert_eq!(skipped(state(History::None), at(-DAY_MS)), Some(Cause::BeforeStart));
+        assert_eq!(skipped(state(History::None), at(-DAY_MS / 4)), None);
+        assert_eq!(skipped(state(History::None), None), Some(Cause::BeforeStart));
+        let since = NaiveDate::from_ymd_opt(2026, 1, 1).expect("a date");
+        assert_eq!(skipped(state(History::Since(since)), Some(LmsTime::Date(since))), None);
+        let eve = since.pred_opt().expect("a date");
+        assert_eq!(skipped(state(History::Since(since)), Some(LmsTime::Date(eve))), Some(Cause::BeforeStart));
+    }
+
+    #[test]
+    fn a_certificate_of_today_is_delivered_though_its_date_begins_before_the_destination() {
+        let today = NOW.date_in(Tz::UTC);
+        assert_eq!(skipped(route(RouteMode::State, History::None), Some(LmsTime::Date(today))), None);
+    }
+
+    #[test]
+    fn an_append_route_does_not_tell_what_was_found_late() {
+        let old = Some(LmsTime::Instant(NOW.plus_ms(-2 * DAY_MS)));
+        assert_eq!(skipped(route(RouteMode::Append, History::All), old), Some(Cause::FoundLate));
+        assert_eq!(skipped(route(RouteMode::State, History::All), old), None);
+    }
+
+    #[test]
+    fn only_changed_facts_change_what_is_wanted() {
+        let achieved = Some(LmsTime::Instant(NOW));
+        let changes = |mode, state, fingerprint| {
+            Plan { routes: vec![route(mode, History::All)] }
+                .changes(&facts(achieved, vec![delivery(state, fingerprint)]))
+                .len()
+        };
+        for state in DeliveryState::ALL {
+            assert_eq!(changes(RouteMode::State, state, 1), 0, "same facts, {state:?}");
+        }
+        assert_eq!(changes(RouteMode::State, DeliveryState::Settled, 2), 1);
+        assert_eq!(changes(RouteMode::State, DeliveryState::Parked, 2), 1);
+        assert_eq!(changes(RouteMode::Append, DeliveryState::Settled, 2), 0, "told is told");
+        assert_eq!(changes(RouteMode::Append, DeliveryState::Pending, 2), 1);
+    }
+}

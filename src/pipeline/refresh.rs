@@ -1,0 +1,165 @@
+//! Refresh: a dirty learner is read from the LMS, and what was read becomes records and obligations.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use tracing::{debug, info, warn};
+
+use super::plan::Plan;
+use super::retry::{backoff_ms, throttled_until};
+use super::worker::{Bell, Turn, Work};
+use crate::domain::chance::Entropy;
+use crate::domain::record::LearnerRecords;
+use crate::domain::time::{Clock, Timestamp};
+use crate::fail_point;
+use crate::lms::{Lms, LmsError};
+use crate::store::{ClaimedSubject, Read, Store, StoreError};
+
+/// How long nothing is read from a portal that refuses our credentials or logins, in milliseconds.
+const REFUSED_MS: i64 = 5 * 60_000;
+
+/// A portal to read from, and until when it is left alone.
+pub struct Portal {
+    /// Its client.
+    pub lms: Arc<dyn Lms>,
+    rest: Mutex<Rest>,
+}
+
+/// A portal that fails is left alone as a whole: a thousand dirty learners must not each find out anew.
+#[derive(Clone, Copy, Debug)]
+struct Rest {
+    until: Timestamp,
+    failures: u32,
+}
+
+impl Portal {
+    /// A portal that may be read at once.
+    #[must_use]
+    pub fn new(lms: Arc<dyn Lms>) -> Self {
+        Self { lms, rest: Mutex::new(Rest { until: Timestamp(0), failures: 0 }) }
+    }
+
+    fn rests_until(&self) -> Timestamp {
+        self.rest.lock().unwrap_or_else(PoisonError::into_inner).until
+    }
+
+    fn failed(&self, error: &LmsError, now: Timestamp, random: u64) -> Timestamp {
+        let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = match error {
+            LmsError::Throttled(after) => throttled_until(after, now),
+            LmsError::Unauthorized(_) | LmsError::LoginLimit(_) => now.plus_ms(REFUSED_MS),
+            LmsError::Unavailable(_) => now.plus_ms(1_000 + backoff_ms(rest.failures, random)),
+            // These are about one learner, not about the portal.
+            LmsError::Forbidden(_) | LmsError::Misunderstood(_) | LmsError::PartialRead(_) => rest.until,
+        };
+        if until > rest.until {
+            rest.until = until;
+            rest.failures += 1;
+        }
+        rest.until
+    }
+
+    fn succeeded(&self) {
+        *self.rest.lock().unwrap_or_else(PoisonError::into_inner) = Rest { until: Timestamp(0), failures: 0 };
+    }
+}
+
+/// The step; several of them may run at once.
+pub struct Refresh {
+    /// The ledger.
+    pub store: Arc<Store>,
+    /// The portals, by name.
+    pub portals: Arc<BTreeMap<String, Portal>>,
+    /// The routes.
+    pub plan: Arc<Plan>,
+    /// Tells the time: a read's start is its version.
+    pub clock: Arc<dyn Clock>,
+    /// Jitter.
+    pub entropy: Arc<dyn Entropy>,
+    /// Rung when there is more to read.
+    pub more: Arc<Bell>,
+    /// Rung when obligations changed.
+    pub deliver: Vec<Arc<Bell>>,
+}
+
+#[async_trait]
+impl Work for Refresh {
+    fn name(&self) -> String {
+        "refresh".to_owned()
+    }
+
+    async fn run_once(&self) -> Result<Turn, StoreError> {
+        let Some(claimed) = self.store.claim_subjects(1).await?.pop() else {
+            return Ok(Turn::Rest(self.store.next_due_subject().await?));
+        };
+        // Whoever found work wakes the next: there may be more than one worker can do.
+        self.more.ring();
+        let Some(portal) = self.portals.get(&claimed.portal) else {
+            warn!(
+                portal = claimed.portal,
+                "A learner waits for a portal that is not configured; looking again in 5 min"
+            );
+            let due_at = self.clock.now().plus_ms(REFUSED_MS);
+            self.store.postpone_refresh(claimed, due_at).await?;
+            return Ok(Turn::Worked);
+        };
+        let rests_until = portal.rests_until();
+        if rests_until > self.clock.now() {
+            self.store.postpone_refresh(claimed, self.soon_after(rests_until)).await?;
+            return Ok(Turn::Worked);
+        }
+        match self.read(portal, &claimed).await {
+            Ok(read) => {
+                portal.succeeded();
+                self.keep(claimed, read).await?;
+            }
+            Err(error) => {
+                let now = self.clock.now();
+                let random = self.entropy.below(u64::MAX);
+                let own = now.plus_ms(1_000 + backoff_ms(claimed.tries, random));
+                let due_at = self.soon_after(portal.failed(&error, now, random)).max(own);
+                warn!(subject = %claimed.subject, error = %error, "Could not read a learner; reading again at {due_at}");
+                self.store.postpone_refresh(claimed, due_at).await?;
+            }
+        }
+        Ok(Turn::Worked)
+    }
+}
+
+impl Refresh {
+    /// Reads the profile and the records. Nothing is published unless all of it was read.
+    async fn read(&self, portal: &Portal, claimed: &ClaimedSubject) -> Result<Read, LmsError> {
+        let started_at = self.clock.now();
+        let learner = portal.lms.learner(&claimed.lms_id).await?;
+        fail_point::reach(fail_point::MID_PAGE);
+        let records = match learner {
+            Some(_) => portal.lms.records(&claimed.lms_id).await?,
+            None => LearnerRecords::default(),
+        };
+        Ok(Read { started_at, learner, records })
+    }
+
+    async fn keep(&self, claimed: ClaimedSubject, read: Read) -> Result<(), StoreError> {
+        let subject = claimed.subject;
+        let is_known = read.learner.is_some();
+        let plan = Arc::clone(&self.plan);
+        let counts = self.store.complete_refresh(claimed, read, move |facts| plan.changes(facts)).await?;
+        if !is_known {
+            info!(%subject, "The LMS does not know a learner that an event named; not asking again for 10 min");
+        }
+        if counts.expired > 0 {
+            info!(%subject, expired = counts.expired, "The LMS does not show what an event promised; left to the night");
+        }
+        debug!(%subject, new = counts.new, changed = counts.changed, wanted = counts.wanted, "Read a learner");
+        if counts.wanted > 0 {
+            self.deliver.iter().for_each(|bell| bell.ring());
+        }
+        Ok(())
+    }
+
+    /// Spreads what waits for one moment over the second after it.
+    fn soon_after(&self, at: Timestamp) -> Timestamp {
+        at.plus_ms(i64::try_from(self.entropy.below(1_000)).unwrap_or(0))
+    }
+}

@@ -1,0 +1,122 @@
+//! The plain sweep: every learner that we may see is read again, page by page; what webhooks missed is found on the way.
+//!
+//! It only marks; refresh does the reading, in a lane that live events overtake. Killed anywhere, it goes on at the page where it was.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use tracing::{info, warn};
+
+use super::schedule::Schedule;
+use crate::domain::chance::Entropy;
+use crate::domain::ids::DestinationId;
+use crate::domain::time::{Clock, Timestamp};
+use crate::lms::{Lms, LmsError};
+use crate::pipeline::retry::{backoff_ms, throttled_until};
+use crate::pipeline::worker::{Bell, Turn, Work};
+use crate::store::{Store, StoreError, Sweep as Run};
+
+/// The wait after a page could not be read, at least.
+const FAILED_MS: i64 = 10_000;
+
+/// The sweep of one portal.
+pub struct Sweep {
+    /// The portal's name.
+    pub portal: String,
+    /// Its client.
+    pub lms: Arc<dyn Lms>,
+    /// The ledger.
+    pub store: Arc<Store>,
+    /// When it is due.
+    pub schedule: Schedule,
+    /// Set by `learnsync reconcile`: one is due now.
+    pub asked: Arc<AtomicBool>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Jitter.
+    pub entropy: Arc<dyn Entropy>,
+    /// Rung when learners were marked.
+    pub refresh: Arc<Bell>,
+    /// Whose unmatched people are looked up again, and the bell of each.
+    pub destinations: BTreeMap<DestinationId, Arc<Bell>>,
+    /// Whether a run is under way; then its next page is read, whatever the schedule says.
+    pub under_way: AtomicBool,
+}
+
+#[async_trait]
+impl Work for Sweep {
+    fn name(&self) -> String {
+        format!("sweep of {}", self.portal)
+    }
+
+    async fn run_once(&self) -> Result<Turn, StoreError> {
+        let now = self.clock.now();
+        let last = self.store.last_sweep_at(&self.portal).await?;
+        let is_asked = self.asked.swap(false, Ordering::SeqCst);
+        if !is_asked && !self.under_way.load(Ordering::SeqCst) && !self.schedule.due(last, now) {
+            return Ok(Turn::Rest(self.schedule.next_after(now)));
+        }
+        let run = self.store.begin_sweep(&self.portal).await?;
+        if !self.under_way.swap(true, Ordering::SeqCst) {
+            info!(portal = self.portal, page = run.next_page, "Sweep began at page {}", run.next_page);
+            self.look_up_unmatched().await?;
+        }
+        match self.lms.learner_ids(run.next_page).await {
+            Ok(page) => {
+                let mut run = run;
+                run.next_page += 1;
+                run.counts.learners += page.ids.len() as u64;
+                run.counts.total_first = run.counts.total_first.or(Some(page.total));
+                run.counts.total_last = Some(page.total);
+                self.store.advance_sweep(&self.portal, page.ids, run.clone()).await?;
+                self.refresh.ring();
+                if !page.more {
+                    self.finish(&run).await?;
+                }
+                Ok(Turn::Worked)
+            }
+            Err(error) => {
+                let until = self.again_at(&error);
+                warn!(portal = self.portal, page = run.next_page, error = %error, "The sweep waits until {until}");
+                Ok(Turn::Rest(Some(until)))
+            }
+        }
+    }
+}
+
+impl Sweep {
+    async fn look_up_unmatched(&self) -> Result<(), StoreError> {
+        for (destination, bell) in &self.destinations {
+            if self.store.release_unmatched(*destination).await? > 0 {
+                bell.ring();
+            }
+        }
+        Ok(())
+    }
+
+    async fn finish(&self, run: &Run) -> Result<(), StoreError> {
+        self.under_way.store(false, Ordering::SeqCst);
+        let counts = run.counts;
+        if counts.total_first != counts.total_last {
+            // Rows moved between pages while we read: whoever fell through is found by the next sweep.
+            info!(portal = self.portal, first = ?counts.total_first, last = ?counts.total_last, "Learners came or went during the sweep");
+        }
+        info!(portal = self.portal, learners = counts.learners, "Sweep marked {} learners", counts.learners);
+        self.store.finish_sweep(run.id, true).await
+    }
+
+    fn again_at(&self, error: &LmsError) -> Timestamp {
+        let now = self.clock.now();
+        match error {
+            LmsError::Throttled(after) => throttled_until(after, now),
+            LmsError::Unavailable(_)
+            | LmsError::PartialRead(_)
+            | LmsError::Unauthorized(_)
+            | LmsError::LoginLimit(_)
+            | LmsError::Forbidden(_)
+            | LmsError::Misunderstood(_) => now.plus_ms(FAILED_MS + backoff_ms(3, self.entropy.below(u64::MAX))),
+        }
+    }
+}

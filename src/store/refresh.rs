@@ -1,0 +1,814 @@
+//! Refresh's use cases: dirty subjects are claimed, and what a read found becomes records, kept promises and changed obligations.
+
+use diesel::prelude::*;
+use learnsync_sdk::{Learner, MatchRule, RecordKind};
+
+use super::claims::SubjectClaim;
+use super::queue::enqueue;
+use super::schema::{delivery, mark, person, portal, promise, record, subject};
+use super::writer::Tx;
+use super::{Store, StoreError};
+use crate::domain::delivery::{DeliveryState, KnownDelivery, KnownRecord, PersonFacts, Promise, WantedChange};
+use crate::domain::fingerprint;
+use crate::domain::ids::{DeliveryId, DestinationId, RecordId, RouteId, SubjectId};
+use crate::domain::promise::{keeps, reread_after_ms};
+use crate::domain::record::{LearnerRecords, Record};
+use crate::domain::time::{LmsTime, Timestamp};
+
+/// How long we do not ask again for a user that the LMS does not know: what a forger can cost.
+const ABSENT_MS: i64 = 10 * 60_000;
+
+/// A dirty subject that this process reads; the claim ends when this is dropped.
+pub struct ClaimedSubject {
+    /// Its row.
+    pub subject: SubjectId,
+    /// The portal that knows it.
+    pub portal: String,
+    /// Its id there.
+    pub lms_id: String,
+    /// Reads in a row that failed.
+    pub tries: u32,
+    /// `live`, `retry` or `sweep`.
+    pub lane: String,
+    generation: i64,
+    _claim: SubjectClaim,
+}
+
+/// What a read of a learner found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Read {
+    /// When the read began: its version. A commit from an older read is dropped.
+    pub started_at: Timestamp,
+    /// The profile; none when the LMS answered 404.
+    pub learner: Option<Learner>,
+    /// The records.
+    pub records: LearnerRecords,
+}
+
+/// What a refresh came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RefreshCounts {
+    /// Records that were new.
+    pub new: usize,
+    /// Records whose facts changed.
+    pub changed: usize,
+    /// Records that a complete read no longer shows: only suspected.
+    pub suspected_absent: usize,
+    /// Obligations made or changed.
+    pub wanted: usize,
+    /// Promises kept.
+    pub kept: usize,
+    /// Promises that expired into the night.
+    pub expired: usize,
+    /// The read was older than what we hold, and was dropped.
+    pub is_stale: bool,
+}
+
+impl Store {
+    /// Claims dirty subjects that are due: live ones and re-reads first, the sweep's with what room is left.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn claim_subjects(&self, limit: usize) -> Result<Vec<ClaimedSubject>, StoreError> {
+        let now = self.clock.now().0;
+        let claims = std::sync::Arc::clone(&self.claims);
+        self.writer
+            .run(move |tx| {
+                let mut claimed = Vec::new();
+                for lane in ["live", "retry", "sweep"] {
+                    if claimed.len() >= limit {
+                        break;
+                    }
+                    // Those under way are in the answer too, so ask for that many more.
+                    let ask = limit - claimed.len() + claims.subjects().len();
+                    let rows: Vec<(i64, i64, i64, String, String)> = mark::table
+                        .inner_join(subject::table.inner_join(portal::table.on(portal::id.eq(subject::portal_id))))
+                        .filter(mark::lane.eq(lane).and(mark::due_at.le(now)))
+                        .order((mark::due_at, mark::subject_id))
+                        .limit(i64::try_from(ask).unwrap_or(i64::MAX))
+                        .select((mark::subject_id, mark::generation, mark::tries, portal::name, subject::lms_id))
+                        .load(tx.db)?;
+                    for (id, generation, tries, portal, lms_id) in rows {
+                        if claimed.len() >= limit {
+                            break;
+                        }
+                        let Some(claim) = claims.claim_subject(id) else { continue };
+                        claimed.push(ClaimedSubject {
+                            subject: SubjectId(id),
+                            portal,
+                            lms_id,
+                            tries: u32::try_from(tries).unwrap_or(u32::MAX),
+                            lane: lane.to_owned(),
+                            generation,
+                            _claim: claim,
+                        });
+                    }
+                }
+                Ok(claimed)
+            })
+            .await
+    }
+
+    /// When the next dirty subject that nobody reads is due.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn next_due_subject(&self) -> Result<Option<Timestamp>, StoreError> {
+        let claims = std::sync::Arc::clone(&self.claims);
+        self.writer
+            .run(move |tx| {
+                let claimed: Vec<i64> = claims.subjects().iter().copied().collect();
+                let due: Option<i64> = mark::table
+                    .filter(mark::subject_id.ne_all(claimed))
+                    .select(diesel::dsl::min(mark::due_at))
+                    .first(tx.db)?;
+                Ok(due.map(Timestamp))
+            })
+            .await
+    }
+
+    /// Puts a subject back because the LMS could not be read.
+    ///
+    /// # Errors
+    /// The store failed; the mark stays as it was.
+    pub async fn postpone_refresh(&self, claimed: ClaimedSubject, due_at: Timestamp) -> Result<(), StoreError> {
+        self.writer
+            .run(move |tx| {
+                diesel::update(mark::table.find(claimed.subject.0))
+                    .set((mark::due_at.eq(due_at.0), mark::tries.eq(mark::tries + 1)))
+                    .execute(tx.db)?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Commits what a read found, with the changes of what is wanted that `planner` derives from it, and ends the mark if no event came
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// The store failed; the subject stays dirty.
+    pub async fn complete_refresh(
+        &self,
+        claimed: ClaimedSubject,
+        read: Read,
+        planner: impl FnOnce(&PersonFacts) -> Vec<WantedChange> + Send + 'static,
+    ) -> Result<RefreshCounts, StoreError> {
+        let now = self.clock.now();
+        self.writer
+            .run(move |tx| {
+                let mut counts = RefreshCounts::default();
+                let portal_id: i64 = subject::table.find(claimed.subject.0).select(subject::portal_id).first(tx.db)?;
+                match &read.learner {
+                    None => keep_absence(tx, &claimed, now, &mut counts)?,
+                    Some(learner) => match keep_person(tx, &claimed, portal_id, learner, read.started_at, now)? {
+                        Person::Current(person_id) => {
+                            let known = keep_records(tx, &claimed, person_id, &read, now, &mut counts)?;
+                            let facts = PersonFacts { now, records: known, deliveries: deliveries_of(tx, person_id)? };
+                            let changes = planner(&facts);
+                            counts.wanted = changes.len();
+                            for change in changes {
+                                apply(tx, person_id, &change, now)?;
+                            }
+                            let again = settle_promises(tx, &claimed, &read, now, &mut counts)?;
+                            end_mark(tx, &claimed, again)?;
+                        }
+                        Person::Erased => end_mark(tx, &claimed, None)?,
+                        // Somebody read later than we did; what they wrote stands.
+                        Person::ReadLater => {
+                            counts.is_stale = true;
+                            end_mark(tx, &claimed, None)?;
+                        }
+                    },
+                }
+                if !counts.is_stale {
+                    diesel::update(subject::table.find(claimed.subject.0))
+                        .set(subject::last_read_at.eq(read.started_at.0))
+                        .execute(tx.db)?;
+                }
+                Ok(counts)
+            })
+            .await
+    }
+}
+
+/// The scope under which a person's columns are sealed.
+pub(crate) fn person_scope(subject: SubjectId) -> String {
+    format!("person/{subject}")
+}
+
+/// The LMS does not know the user: nothing is concluded about what they held, and they are not asked for again for a while.
+fn keep_absence(
+    tx: &mut Tx<'_>,
+    claimed: &ClaimedSubject,
+    now: Timestamp,
+    counts: &mut RefreshCounts,
+) -> Result<(), StoreError> {
+    diesel::update(subject::table.find(claimed.subject.0))
+        .set(subject::absent_until.eq(now.plus_ms(ABSENT_MS).0))
+        .execute(tx.db)?;
+    diesel::update(person::table.filter(person::subject_id.eq(claimed.subject.0).and(person::state.ne("erased"))))
+        .set(person::state.eq("gone"))
+        .execute(tx.db)?;
+    let open = promise::table.filter(promise::subject_id.eq(claimed.subject.0).and(promise::state.eq("open")));
+    counts.expired = diesel::update(open).set(promise::state.eq("expired")).execute(tx.db)?;
+    end_mark(tx, claimed, None)
+}
+
+enum Person {
+    Current(i64),
+    Erased,
+    ReadLater,
+}
+
+fn keep_person(
+    tx: &mut Tx<'_>,
+    claimed: &ClaimedSubject,
+    portal_id: i64,
+    learner: &Learner,
+    read_at: Timestamp,
+    now: Timestamp,
+) -> Result<Person, StoreError> {
+    let found: Option<(i64, Vec<u8>, String, i64)> = person::table
+        .filter(person::subject_id.eq(claimed.subject.0))
+        .select((person::id, person::profile_digest, person::state, person::read_version))
+        .first(tx.db)
+        .optional()?;
+    let plain = serde_json::to_vec(learner).expect("a learner is plain data");
+    let digest = tx.sealer.blind("profile", &plain);
+    let state = if learner.is_active { "active" } else { "inactive" };
+    let index =
+        |tx: &Tx<'_>, purpose: &str, value: Option<String>| value.map(|text| tx.sealer.blind(purpose, text.as_bytes()));
+    match found {
+        Some((_, _, stored, _)) if stored == "erased" => return Ok(Person::Erased),
+        Some((_, _, _, version)) if version > read_at.0 => return Ok(Person::ReadLater),
+        Some((id, same, stored, _)) if same == digest && stored == state => {
+            diesel::update(person::table.find(id)).set(person::read_version.eq(read_at.0)).execute(tx.db)?;
+            return Ok(Person::Current(id));
+        }
+        Some(_) | None => {}
+    }
+    let columns = (
+        person::subject_id.eq(claimed.subject.0),
+        person::portal_id.eq(portal_id),
+        person::profile.eq(tx.seal(&person_scope(claimed.subject), &plain)?),
+        person::profile_digest.eq(digest),
+        person::external_id_index.eq(index(tx, "external_id", MatchRule::ExternalId.value_of(learner))),
+        person::email_index.eq(index(tx, "email", MatchRule::Email.value_of(learner))),
+        person::name_index.eq(index(tx, "name", full_name(learner))),
+        person::state.eq(state),
+        person::read_version.eq(read_at.0),
+    );
+    match found {
+        Some((id, ..)) => {
+            diesel::update(person::table.find(id)).set(columns).execute(tx.db)?;
+            // Their id may have been corrected: whoever was not found is looked up again.
+            super::ledger::release(tx.db, Some(id), &["unmatched", "ambiguous_person"], now)?;
+            Ok(Person::Current(id))
+        }
+        None => {
+            let id = diesel::insert_into(person::table).values(columns).returning(person::id).get_result(tx.db)?;
+            Ok(Person::Current(id))
+        }
+    }
+}
+
+/// First and last name, folded; for looking a person up.
+fn full_name(learner: &Learner) -> Option<String> {
+    let words: Vec<&str> =
+        [&learner.first_name, &learner.last_name].into_iter().flatten().map(|word| word.trim()).collect();
+    (!words.is_empty()).then(|| words.join(" ").to_lowercase())
+}
+
+/// Makes the records those of the read; returns them as planning wants them.
+fn keep_records(
+    tx: &mut Tx<'_>,
+    claimed: &ClaimedSubject,
+    person_id: i64,
+    read: &Read,
+    now: Timestamp,
+    counts: &mut RefreshCounts,
+) -> Result<Vec<KnownRecord>, StoreError> {
+    let stored: Vec<Stored> = record::table
+        .filter(record::person_id.eq(person_id))
+        .select((
+            record::id,
+            record::key,
+            record::kind,
+            record::fingerprint,
+            record::fingerprint_version,
+            record::state,
+        ))
+        .load::<(i64, String, String, Vec<u8>, i64, String)>(tx.db)?
+        .into_iter()
+        .map(|(id, key, kind, fingerprint, version, state)| Stored { id, key, kind, fingerprint, version, state })
+        .collect();
+    let mut known = Vec::with_capacity(read.records.records.len());
+    for fact in &read.records.records {
+        let key = fact.key();
+        let before = stored.iter().find(|stored| stored.key == key);
+        known.push(keep_record(tx, claimed, person_id, fact, before, read.started_at, now, counts)?);
+    }
+    for missing in stored.iter().filter(|stored| stored.state == "present") {
+        let is_read = RecordKind::parse(&missing.kind).is_some_and(|kind| read.records.complete.contains(&kind));
+        if is_read && !known.iter().any(|known| known.id.0 == missing.id) {
+            // One read proves nothing; what follows from absence is reconciliation's.
+            diesel::update(record::table.find(missing.id))
+                .set((record::state.eq("suspected_absent"), record::state_since.eq(now.0)))
+                .execute(tx.db)?;
+            counts.suspected_absent += 1;
+        }
+    }
+    Ok(known)
+}
+
+struct Stored {
+    id: i64,
+    key: String,
+    kind: String,
+    fingerprint: Vec<u8>,
+    version: i64,
+    state: String,
+}
+
+#[expect(clippy::too_many_arguments, reason = "one row and its surroundings; a struct would only rename them")]
+fn keep_record(
+    tx: &mut Tx<'_>,
+    claimed: &ClaimedSubject,
+    person_id: i64,
+    fact: &Record,
+    before: Option<&Stored>,
+    read_at: Timestamp,
+    now: Timestamp,
+    counts: &mut RefreshCounts,
+) -> Result<KnownRecord, StoreError> {
+    let renewed = fingerprint_of(tx, fact, fingerprint::VERSION).expect("the newest version is known");
+    if let Some(stored) = before {
+        // Compared under the version that it was made with: an upgrade of the program makes no work.
+        let is_same = fingerprint_of(tx, fact, stored.version).as_ref() == Some(&stored.fingerprint);
+        if is_same && stored.version == fingerprint::VERSION && stored.state == "present" {
+            return Ok(KnownRecord { id: RecordId(stored.id), record: fact.clone(), fingerprint: renewed });
+        }
+        if is_same && stored.version != fingerprint::VERSION {
+            renew_fingerprints(tx.db, stored, &renewed)?;
+        }
+        counts.changed += usize::from(!is_same);
+    } else {
+        counts.new += 1;
+    }
+    let plain = serde_json::to_vec(fact).expect("a record is plain data");
+    let columns = (
+        record::person_id.eq(person_id),
+        record::kind.eq(fact.kind.as_str()),
+        record::key.eq(fact.key()),
+        record::facts.eq(tx.seal(&person_scope(claimed.subject), &plain)?),
+        record::fingerprint.eq(&renewed),
+        record::fingerprint_version.eq(fingerprint::VERSION),
+        record::course_id.eq(fact.course.as_ref().map(|course| course.id.clone())),
+        record::read_version.eq(read_at.0),
+        record::achieved_on.eq(fact.achieved.map(instant_of)),
+        record::state.eq("present"),
+        record::state_since.eq(now.0),
+    );
+    let id = match before {
+        Some(stored) => {
+            diesel::update(record::table.find(stored.id)).set(columns).execute(tx.db)?;
+            stored.id
+        }
+        None => diesel::insert_into(record::table).values(columns).returning(record::id).get_result(tx.db)?,
+    };
+    Ok(KnownRecord { id: RecordId(id), record: fact.clone(), fingerprint: renewed })
+}
+
+/// A record's keyed fingerprint under a version; none for a version that this program does not know.
+fn fingerprint_of(tx: &Tx<'_>, fact: &Record, version: i64) -> Option<Vec<u8>> {
+    Some(tx.sealer.blind(&format!("fingerprint/v{version}"), &fingerprint::canonical(fact, version)?))
+}
+
+/// The facts are the same, only their fingerprint is of an older version: all who hold the old one get the new one.
+fn renew_fingerprints(db: &mut SqliteConnection, stored: &Stored, renewed: &[u8]) -> Result<(), StoreError> {
+    let of_record = delivery::table.filter(delivery::record_id.eq(stored.id));
+    diesel::update(of_record.filter(delivery::wanted_fingerprint.eq(&stored.fingerprint)))
+        .set(delivery::wanted_fingerprint.eq(renewed))
+        .execute(db)?;
+    diesel::update(of_record.filter(delivery::held_fingerprint.eq(&stored.fingerprint)))
+        .set(delivery::held_fingerprint.eq(renewed))
+        .execute(db)?;
+    Ok(())
+}
+
+/// A sortable instant; a date counts from its first moment in UTC.
+fn instant_of(time: LmsTime) -> i64 {
+    match time {
+        LmsTime::Instant(at) => at.0,
+        LmsTime::Date(date) => date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_millis(),
+    }
+}
+
+fn deliveries_of(tx: &mut Tx<'_>, person_id: i64) -> Result<Vec<KnownDelivery>, StoreError> {
+    let rows: Vec<(i64, i64, i64, String, String, Vec<u8>)> = delivery::table
+        .filter(delivery::person_id.eq(person_id))
+        .select((
+            delivery::id,
+            delivery::destination_id,
+            delivery::route_id,
+            delivery::slot,
+            delivery::state,
+            delivery::wanted_fingerprint,
+        ))
+        .load(tx.db)?;
+    Ok(rows
+        .into_iter()
+        .map(|(id, destination, route, slot, state, wanted_fingerprint)| KnownDelivery {
+            id: DeliveryId(id),
+            destination: DestinationId(destination),
+            route: RouteId(route),
+            slot,
+            state: DeliveryState::parse(&state).expect("a CHECK constraint spells the states"),
+            wanted_fingerprint,
+        })
+        .collect())
+}
+
+fn apply(tx: &mut Tx<'_>, person_id: i64, change: &WantedChange, now: Timestamp) -> Result<(), StoreError> {
+    match change {
+        WantedChange::Create { destination, route, slot, record, fingerprint, skip } => {
+            let state = if skip.is_some() { DeliveryState::Skipped } else { DeliveryState::Pending };
+            let id: i64 = diesel::insert_into(delivery::table)
+                .values((
+                    delivery::destination_id.eq(destination.0),
+                    delivery::route_id.eq(route.0),
+                    delivery::slot.eq(slot),
+                    delivery::person_id.eq(person_id),
+                    delivery::record_id.eq(record.0),
+                    delivery::state.eq(state.as_str()),
+                    delivery::cause.eq(skip.as_ref().map(crate::domain::delivery::Cause::word)),
+                    delivery::due_at.eq(skip.is_none().then_some(now.0)),
+                    delivery::wanted.eq("present"),
+                    delivery::wanted_fingerprint.eq(fingerprint),
+                    delivery::wanted_at.eq(now.0),
+                ))
+                .returning(delivery::id)
+                .get_result(tx.db)?;
+            if skip.is_none() {
+                enqueue(tx.db, destination.0, id, now.0)?;
+            }
+            Ok(())
+        }
+        WantedChange::Update { delivery: id, record, fingerprint } => {
+            let row = delivery::table.find(id.0);
+            diesel::update(row)
+                .set((
+                    delivery::record_id.eq(record.0),
+                    delivery::wanted_fingerprint.eq(fingerprint),
+                    delivery::wanted_at.eq(now.0),
+                ))
+                .execute(tx.db)?;
+            // A write under way or of unknown outcome ends first; its outcome then sees that something else is wanted now.
+            super::ledger::make_pending(tx.db, id.0, now)
+        }
+    }
+}
+
+/// Keeps promises, and says when to read again for those that are still open.
+fn settle_promises(
+    tx: &mut Tx<'_>,
+    claimed: &ClaimedSubject,
+    read: &Read,
+    now: Timestamp,
+    counts: &mut RefreshCounts,
+) -> Result<Option<i64>, StoreError> {
+    let rows: Vec<(i64, String, i64, i64)> = promise::table
+        .filter(promise::subject_id.eq(claimed.subject.0).and(promise::state.eq("open")))
+        .select((promise::id, promise::record_kind, promise::received_at, promise::tries))
+        .load(tx.db)?;
+    let mut again: Option<i64> = None;
+    for (id, kind, received_at, tries) in rows {
+        let kind = RecordKind::parse(&kind).expect("we wrote the word");
+        let tries = u32::try_from(tries).unwrap_or(u32::MAX);
+        let promised = Promise { kind, received_at: Timestamp(received_at), tries };
+        let is_kept = read.records.records.iter().any(|fact| keeps(fact, &promised, now));
+        let wait = reread_after_ms(tries).filter(|_| read.records.complete.contains(&kind));
+        let state = match (is_kept, wait) {
+            (true, _) => {
+                counts.kept += 1;
+                "kept"
+            }
+            (false, None) => {
+                counts.expired += 1;
+                "expired"
+            }
+            (false, Some(wait)) => {
+                again = Some(again.map_or(now.0 + wait, |at| at.min(now.0 + wait)));
+                "open"
+            }
+        };
+        diesel::update(promise::table.find(id))
+            .set((promise::state.eq(state), promise::tries.eq(i64::from(tries) + 1)))
+            .execute(tx.db)?;
+    }
+    Ok(again)
+}
+
+/// Ends the mark, or moves it to the next read; but if an event came during this read, its mark stays as it is.
+fn end_mark(tx: &mut Tx<'_>, claimed: &ClaimedSubject, again: Option<i64>) -> Result<(), StoreError> {
+    let same = mark::table.filter(mark::subject_id.eq(claimed.subject.0).and(mark::generation.eq(claimed.generation)));
+    match again {
+        None => diesel::delete(same).execute(tx.db)?,
+        Some(due_at) => diesel::update(same)
+            .set((mark::due_at.eq(due_at), mark::lane.eq("retry"), mark::tries.eq(0)))
+            .execute(tx.db)?,
+    };
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::sync::Arc;
+
+    use chrono_tz::Tz;
+    use learnsync_sdk::RouteMode;
+
+    use super::*;
+    use crate::config::History;
+    use crate::domain::chance::Generator;
+    use crate::domain::delivery::{Attempt, AttemptAction, Held, Next, Outcome};
+    use crate::domain::event::{EventName, RawEvent, Reading};
+    use crate::domain::time::Clock;
+    use crate::pipeline::plan::{Plan, PlannedRoute};
+    use crate::store::{DestinationSpec, Open, RouteSpec, Taken, Threading, Topology};
+
+    struct FixedClock(std::sync::atomic::AtomicI64);
+
+    impl Clock for FixedClock {
+        fn now(&self) -> Timestamp {
+            Timestamp(self.0.load(std::sync::atomic::Ordering::SeqCst))
+        }
+    }
+
+    struct World {
+        _folder: tempfile::TempDir,
+        clock: Arc<FixedClock>,
+        store: Store,
+        topology: Topology,
+        plan: Plan,
+    }
+
+    const NOW: i64 = 1_800_000_000_000;
+    const USER: &str = "a14c149a-2ce0-41d4-b532-02189ad3cb22";
+
+    async fn world() -> World {
+        let folder = tempfile::tempdir().expect("a folder");
+        let clock = Arc::new(FixedClock(NOW.into()));
+        let store = Open {
+            path: folder.path().to_owned(),
+            installation: "test".to_owned(),
+            threading: Threading::Inline,
+            clock: clock.clone(),
+            entropy: Arc::new(Generator::seeded(1)),
+            pages_max: None,
+        }
+        .open()
+        .expect("the store opens");
+        let route =
+            RouteSpec { name: "done".to_owned(), mode: RouteMode::State, mapping_digest: "first mapping".to_owned() };
+        let spec = DestinationSpec { name: "hr".to_owned(), connector: "fake".to_owned(), routes: vec![route] };
+        let topology = store.sync_topology(vec![spec]).await.expect("keeps the destinations");
+        let hr = &topology.destinations["hr"];
+        let plan = Plan {
+            routes: vec![PlannedRoute {
+                destination: hr.id,
+                route: hr.routes["done"].id,
+                record: RecordKind::Completion,
+                mode: RouteMode::State,
+                history: History::All,
+                first_seen_at: hr.first_seen_at,
+                zone: Tz::UTC,
+            }],
+        };
+        World { _folder: folder, clock, store, topology, plan }
+    }
+
+    fn completion(score: f64, achieved_ms: i64) -> Record {
+        Record {
+            kind: RecordKind::Completion,
+            id: "e1".to_owned(),
+            learner_id: USER.to_owned(),
+            title: "Fire Safety".to_owned(),
+            achieved: Some(LmsTime::Instant(Timestamp(achieved_ms))),
+            valid_until: None,
+            course: None,
+            score: Some(score),
+            credits: None,
+            minutes: None,
+            notes: None,
+        }
+    }
+
+    impl World {
+        async fn event(&self) {
+            let raw = RawEvent {
+                portal: "main".to_owned(),
+                method: "POST".to_owned(),
+                content_type: String::new(),
+                body: Vec::new(),
+            };
+            let id = self.store.append_event(raw).await.expect("is kept");
+            let reading = Reading {
+                name: EventName::EnrollmentCompleted,
+                user_id: Some(USER.to_owned()),
+                ids: BTreeMap::new(),
+                oddity: None,
+            };
+            let events = self.store.take_new_events().await.expect("takes");
+            let mut dedupe = [0; 32];
+            dedupe[..8].copy_from_slice(&id.to_le_bytes());
+            let batch =
+                events.into_iter().map(|event| Taken { event, readings: vec![(reading.clone(), dedupe)] }).collect();
+            self.store.finish_intake(batch).await.expect("intake ends");
+        }
+
+        fn later(&self, ms: i64) {
+            self.clock.0.fetch_add(ms, std::sync::atomic::Ordering::SeqCst);
+        }
+
+        async fn claim(&self) -> ClaimedSubject {
+            self.store.claim_subjects(1).await.expect("claims").pop().expect("somebody is dirty")
+        }
+
+        async fn complete(
+            &self,
+            claimed: ClaimedSubject,
+            started_at: Timestamp,
+            records: Vec<Record>,
+        ) -> RefreshCounts {
+            let learner = Learner { id: USER.to_owned(), is_active: true, ..Learner::default() };
+            let records = LearnerRecords { records, complete: BTreeSet::from([RecordKind::Completion]) };
+            let read = Read { started_at, learner: Some(learner), records };
+            let plan = self.plan.clone();
+            self.store
+                .complete_refresh(claimed, read, move |facts| plan.changes(facts))
+                .await
+                .expect("the refresh is kept")
+        }
+
+        async fn refresh(&self, records: Vec<Record>) -> RefreshCounts {
+            self.later(60_000);
+            self.event().await;
+            let claimed = self.claim().await;
+            self.complete(claimed, self.clock.now(), records).await
+        }
+
+        /// Delivers all that is due; answers how many there were.
+        async fn deliver(&self) -> usize {
+            let hr = &self.topology.destinations["hr"];
+            let Some(lane) = self.store.claim_lane(hr.id).await.expect("claims") else { return 0 };
+            let ids = lane.work.due.iter().map(|due| due.id).collect();
+            self.store.begin_sending(hr.id, ids).await.expect("sending is kept");
+            let outcomes = lane.work.due.iter().map(|due| self.taken(due)).collect();
+            self.store.commit_outcomes(hr.id, outcomes).await.expect("outcomes are kept");
+            lane.work.due.len()
+        }
+
+        fn taken(&self, due: &crate::domain::delivery::DueDelivery) -> Outcome {
+            let mapping = self.topology.destinations["hr"].routes["done"].mapping;
+            Outcome {
+                delivery: due.id,
+                fingerprint: due.fingerprint.clone(),
+                attempt: Some(Attempt {
+                    action: AttemptAction::Put,
+                    started_at: self.clock.now(),
+                    finished_at: self.clock.now(),
+                    outcome: "taken",
+                    status: Some(201),
+                    remote_row: Some("1".to_owned()),
+                    words: "created".to_owned(),
+                    fields_digest: None,
+                }),
+                next: Next::Settled(Held { person: "p".to_owned(), row: Some("1".to_owned()), mapping }),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_upgrade_with_a_changed_record_type_makes_no_write() {
+        let world = world().await;
+        let facts = completion(90.0, NOW);
+        assert_eq!(world.refresh(vec![facts.clone()]).await.wanted, 1);
+        assert_eq!(world.deliver().await, 1);
+        // As a program of an older version would have left it: fewer fields under an older number.
+        let older = facts.clone();
+        world
+            .store
+            .writer
+            .run(move |tx| {
+                let made = fingerprint_of(tx, &older, fingerprint::BEFORE_VERSION_1).expect("tests know that version");
+                diesel::update(record::table)
+                    .set((record::fingerprint.eq(&made), record::fingerprint_version.eq(fingerprint::BEFORE_VERSION_1)))
+                    .execute(tx.db)?;
+                diesel::update(delivery::table)
+                    .set((delivery::wanted_fingerprint.eq(&made), delivery::held_fingerprint.eq(&made)))
+                    .execute(tx.db)?;
+                Ok(())
+            })
+            .await
+            .expect("goes back in time");
+        for _ in 0..2 {
+            let counts = world.refresh(vec![facts.clone()]).await;
+            assert_eq!((counts.new, counts.changed, counts.wanted), (0, 0, 0));
+            assert_eq!(world.deliver().await, 0, "nothing is due after the upgrade");
+        }
+        // And a real change is still one, under the new version.
+        assert_eq!(world.refresh(vec![completion(95.0, NOW)]).await.wanted, 1);
+        assert_eq!(world.deliver().await, 1);
+    }
+
+    #[tokio::test]
+    async fn an_event_during_a_read_keeps_the_learner_dirty() {
+        let world = world().await;
+        world.event().await;
+        let claimed = world.claim().await;
+        let started_at = world.clock.now();
+        world.event().await;
+        world.complete(claimed, started_at, vec![completion(90.0, NOW)]).await;
+        assert!(world.store.next_due_subject().await.expect("asks").is_some(), "the second event was not read yet");
+    }
+
+    #[tokio::test]
+    async fn an_older_read_never_replaces_a_newer_one() {
+        let world = world().await;
+        world.refresh(vec![completion(95.0, NOW)]).await;
+        let older = Timestamp(world.clock.now().0 - 1);
+        world.event().await;
+        world.later(60_000);
+        let claimed = world.claim().await;
+        let counts = world.complete(claimed, older, vec![completion(50.0, NOW)]).await;
+        assert!(counts.is_stale);
+        assert_eq!(world.deliver().await, 1, "only the newer read was ever wanted");
+        assert_eq!(world.refresh(vec![completion(95.0, NOW)]).await.changed, 0);
+    }
+
+    #[tokio::test]
+    async fn an_absent_record_is_only_suspected_and_nothing_is_withdrawn() {
+        let world = world().await;
+        world.refresh(vec![completion(90.0, NOW)]).await;
+        world.deliver().await;
+        let counts = world.refresh(Vec::new()).await;
+        assert_eq!((counts.suspected_absent, counts.wanted), (1, 0));
+        assert_eq!(world.deliver().await, 0);
+        let back = world.refresh(vec![completion(90.0, NOW)]).await;
+        assert_eq!((back.changed, back.wanted), (0, 0), "it was there all the time");
+    }
+
+    #[tokio::test]
+    async fn a_promise_that_the_lms_does_not_show_yet_is_read_again_and_then_expires() {
+        let world = world().await;
+        world.event().await;
+        for wait in crate::domain::promise::REREADS_MS {
+            let claimed = world.claim().await;
+            let counts = world.complete(claimed, world.clock.now(), Vec::new()).await;
+            assert_eq!((counts.kept, counts.expired), (0, 0));
+            let due = world.store.next_due_subject().await.expect("asks").expect("it is read again");
+            assert_eq!(due.0 - world.clock.now().0, wait);
+            world.later(wait);
+        }
+        let claimed = world.claim().await;
+        assert_eq!(world.complete(claimed, world.clock.now(), Vec::new()).await.expired, 1);
+        assert_eq!(world.store.next_due_subject().await.expect("asks"), None, "left to the night");
+    }
+
+    #[tokio::test]
+    async fn facts_that_change_while_they_are_written_are_written_again() {
+        let world = world().await;
+        world.refresh(vec![completion(90.0, NOW)]).await;
+        let hr = &world.topology.destinations["hr"];
+        let lane = world.store.claim_lane(hr.id).await.expect("claims").expect("one is due");
+        world.store.begin_sending(hr.id, vec![lane.work.due[0].id]).await.expect("sending is kept");
+        assert_eq!(world.refresh(vec![completion(95.0, NOW)]).await.wanted, 1);
+        world.store.commit_outcomes(hr.id, vec![world.taken(&lane.work.due[0])]).await.expect("is kept");
+        drop(lane);
+        assert_eq!(world.deliver().await, 1, "the newer facts are still to be written");
+        assert_eq!(world.deliver().await, 0);
+        assert_eq!(world.store.verify_chain().await.expect("verifies"), Ok(2));
+    }
+
+    #[tokio::test]
+    async fn a_changed_attempt_breaks_the_chain() {
+        let world = world().await;
+        for score in [90.0, 91.0, 92.0] {
+            world.refresh(vec![completion(score, NOW)]).await;
+            world.deliver().await;
+        }
+        assert_eq!(world.store.verify_chain().await.expect("verifies"), Ok(3));
+        world
+            .store
+            .writer
+            .run(|tx| {
+                diesel::sql_query("update attempt set outcome = 'rejected' where number = 2").execute(tx.db)?;
+                Ok(())
+            })
+            .await
+            .expect("tampers");
+        assert_eq!(world.store.verify_chain().await.expect("verifies"), Err(2));
+    }
+}

@@ -1,0 +1,331 @@
+//! Which destinations and routes there are, what each is paused for, and what a new epoch makes of the last one's writes.
+
+use std::collections::BTreeMap;
+
+use diesel::prelude::*;
+use learnsync_sdk::RouteMode;
+
+use super::ledger::{append_attempt, release_like};
+use super::schema::{delivery, destination, mapping_version, route};
+use super::{Store, StoreError, queue};
+use crate::domain::delivery::{Attempt, AttemptAction};
+use crate::domain::ids::{DestinationId, MappingId, RouteId};
+use crate::domain::time::Timestamp;
+
+/// A destination as configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DestinationSpec {
+    /// Its name.
+    pub name: String,
+    /// Its connector.
+    pub connector: String,
+    /// Its routes.
+    pub routes: Vec<RouteSpec>,
+}
+
+/// A route as configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteSpec {
+    /// Its name.
+    pub name: String,
+    /// State or append.
+    pub mode: RouteMode,
+    /// The digest of its mapping.
+    pub mapping_digest: String,
+}
+
+/// The rows of what is configured.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Topology {
+    /// By name.
+    pub destinations: BTreeMap<String, DestinationRows>,
+}
+
+/// A destination's rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DestinationRows {
+    /// Its id.
+    pub id: DestinationId,
+    /// When it was first configured: where its history begins.
+    pub first_seen_at: Timestamp,
+    /// By name.
+    pub routes: BTreeMap<String, RouteRows>,
+}
+
+/// A route's rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteRows {
+    /// Its id.
+    pub id: RouteId,
+    /// The version of its mapping.
+    pub mapping: MappingId,
+}
+
+/// Whether a destination is written to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Yes.
+    Active,
+    /// No, for a reason; until a time, or until something changes.
+    Paused {
+        /// Why: `throttled`, `circuit_open`, `unauthorized`, `account_changed`.
+        cause: String,
+        /// Until when; then it is probed, or simply goes on.
+        until: Option<Timestamp>,
+    },
+    /// It is no longer configured. Its rows stay.
+    Retired,
+}
+
+/// A destination's state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DestinationStanding {
+    /// Whether it is written to.
+    pub standing: Standing,
+    /// The account's identity at the first probe.
+    pub account: Option<String>,
+}
+
+impl Store {
+    /// Makes the rows of what is configured; what is no longer configured is retired and keeps its rows.
+    ///
+    /// Deliveries that a mapping had parked are tried again: it, its references, or the target's own lists may have changed.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn sync_topology(&self, specs: Vec<DestinationSpec>) -> Result<Topology, StoreError> {
+        let now = self.clock.now();
+        self.writer
+            .run(move |tx| {
+                let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
+                diesel::update(destination::table.filter(destination::name.ne_all(names)))
+                    .set((
+                        destination::state.eq("retired"),
+                        destination::pause_cause.eq(None::<String>),
+                        destination::paused_until.eq(None::<i64>),
+                    ))
+                    .execute(tx.db)?;
+                let mut topology = Topology::default();
+                for spec in &specs {
+                    let rows = sync_destination(tx.db, spec, now)?;
+                    for pattern in ["unmapped:%", "missing_field:%", "mapping_failed:%"] {
+                        release_like(tx.db, rows.id.0, pattern, now)?;
+                    }
+                    topology.destinations.insert(spec.name.clone(), rows);
+                }
+                Ok(topology)
+            })
+            .await
+    }
+
+    /// Turns every `sending` of an earlier epoch into `uncertain`: we cannot know whether the target took it. It is looked up no earlier
+    /// than `settle_ms` after the attempt, because the target may still be committing.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn recover_epoch(&self, destination: DestinationId, settle_ms: i64) -> Result<usize, StoreError> {
+        let now = self.clock.now();
+        let epoch = self.epoch;
+        self.writer
+            .run(move |tx| {
+                let rows: Vec<(i64, i64)> = delivery::table
+                    .filter(delivery::state.eq("sending").and(delivery::destination_id.eq(destination.0)))
+                    .filter(delivery::sending_epoch.lt(epoch))
+                    .select((delivery::id, delivery::sending_at.assume_not_null()))
+                    .load(tx.db)?;
+                for (id, sending_at) in &rows {
+                    let due_at = sending_at + settle_ms;
+                    diesel::update(delivery::table.find(id))
+                        .set((delivery::state.eq("uncertain"), delivery::due_at.eq(due_at)))
+                        .execute(tx.db)?;
+                    queue::enqueue(tx.db, destination.0, *id, due_at)?;
+                    let interrupted = Attempt {
+                        action: AttemptAction::Put,
+                        started_at: Timestamp(*sending_at),
+                        finished_at: now,
+                        outcome: "interrupted",
+                        status: None,
+                        remote_row: None,
+                        words: "learnsync stopped before the target's answer was kept".to_owned(),
+                        fields_digest: None,
+                    };
+                    append_attempt(tx, epoch, *id, &interrupted)?;
+                }
+                Ok(rows.len())
+            })
+            .await
+    }
+
+    /// Stops writing to a destination, until a time or until `resume_destination`.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn pause_destination(
+        &self,
+        id: DestinationId,
+        cause: &str,
+        until: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
+        let cause = cause.to_owned();
+        self.writer
+            .run(move |tx| {
+                diesel::update(destination::table.find(id.0).filter(destination::state.ne("retired")))
+                    .set((
+                        destination::state.eq("paused"),
+                        destination::pause_cause.eq(cause),
+                        destination::paused_until.eq(until.map(|at| at.0)),
+                    ))
+                    .execute(tx.db)?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Writes to a destination again.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn resume_destination(&self, id: DestinationId) -> Result<(), StoreError> {
+        self.writer
+            .run(move |tx| {
+                diesel::update(destination::table.find(id.0).filter(destination::state.ne("retired")))
+                    .set((
+                        destination::state.eq("active"),
+                        destination::pause_cause.eq(None::<String>),
+                        destination::paused_until.eq(None::<i64>),
+                    ))
+                    .execute(tx.db)?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// A destination's state.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn destination_standing(&self, id: DestinationId) -> Result<DestinationStanding, StoreError> {
+        self.writer
+            .run(move |tx| {
+                let (state, cause, until, account): (String, Option<String>, Option<i64>, Option<String>) =
+                    destination::table
+                        .find(id.0)
+                        .select((
+                            destination::state,
+                            destination::pause_cause,
+                            destination::paused_until,
+                            destination::account,
+                        ))
+                        .first(tx.db)?;
+                let standing = match state.as_str() {
+                    "active" => Standing::Active,
+                    "paused" => Standing::Paused { cause: cause.unwrap_or_default(), until: until.map(Timestamp) },
+                    _ => Standing::Retired,
+                };
+                Ok(DestinationStanding { standing, account })
+            })
+            .await
+    }
+
+    /// Keeps the account's identity at the first probe; answers whether it is the one that we know.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn recognise_account(&self, id: DestinationId, identity: &str) -> Result<bool, StoreError> {
+        let identity = identity.to_owned();
+        self.writer
+            .run(move |tx| {
+                let row = destination::table.find(id.0);
+                let known: Option<String> = row.select(destination::account).first(tx.db)?;
+                match known {
+                    Some(known) => Ok(known == identity),
+                    None => {
+                        diesel::update(row).set(destination::account.eq(identity)).execute(tx.db)?;
+                        Ok(true)
+                    }
+                }
+            })
+            .await
+    }
+}
+
+fn sync_destination(
+    db: &mut SqliteConnection,
+    spec: &DestinationSpec,
+    now: Timestamp,
+) -> Result<DestinationRows, StoreError> {
+    let found: Option<(i64, i64, String)> = destination::table
+        .filter(destination::name.eq(&spec.name))
+        .select((destination::id, destination::first_seen_at, destination::state))
+        .first(db)
+        .optional()?;
+    let (id, first_seen_at) = match found {
+        Some((id, first_seen_at, state)) => {
+            if state == "retired" {
+                diesel::update(destination::table.find(id)).set(destination::state.eq("active")).execute(db)?;
+            }
+            (id, first_seen_at)
+        }
+        None => {
+            let id = diesel::insert_into(destination::table)
+                .values((
+                    destination::name.eq(&spec.name),
+                    destination::connector.eq(&spec.connector),
+                    destination::first_seen_at.eq(now.0),
+                    destination::state.eq("active"),
+                ))
+                .returning(destination::id)
+                .get_result(db)?;
+            (id, now.0)
+        }
+    };
+    let mut routes = BTreeMap::new();
+    for route in &spec.routes {
+        routes.insert(route.name.clone(), sync_route(db, id, route, now)?);
+    }
+    Ok(DestinationRows { id: DestinationId(id), first_seen_at: Timestamp(first_seen_at), routes })
+}
+
+fn sync_route(
+    db: &mut SqliteConnection,
+    destination: i64,
+    spec: &RouteSpec,
+    now: Timestamp,
+) -> Result<RouteRows, StoreError> {
+    let mode = match spec.mode {
+        RouteMode::State => "state",
+        RouteMode::Append => "append",
+    };
+    let found: Option<i64> = route::table
+        .filter(route::destination_id.eq(destination).and(route::name.eq(&spec.name)))
+        .select(route::id)
+        .first(db)
+        .optional()?;
+    let id = match found {
+        Some(id) => {
+            diesel::update(route::table.find(id)).set(route::mode.eq(mode)).execute(db)?;
+            id
+        }
+        None => diesel::insert_into(route::table)
+            .values((route::destination_id.eq(destination), route::name.eq(&spec.name), route::mode.eq(mode)))
+            .returning(route::id)
+            .get_result(db)?,
+    };
+    let found: Option<i64> = mapping_version::table
+        .filter(mapping_version::route_id.eq(id).and(mapping_version::digest.eq(&spec.mapping_digest)))
+        .select(mapping_version::id)
+        .first(db)
+        .optional()?;
+    let mapping = match found {
+        Some(mapping) => mapping,
+        None => diesel::insert_into(mapping_version::table)
+            .values((
+                mapping_version::route_id.eq(id),
+                mapping_version::digest.eq(&spec.mapping_digest),
+                mapping_version::first_seen_at.eq(now.0),
+            ))
+            .returning(mapping_version::id)
+            .get_result(db)?,
+    };
+    Ok(RouteRows { id: RouteId(id), mapping: MappingId(mapping) })
+}

@@ -1,0 +1,85 @@
+//! What the program says to people who type wrong things, and how it ends.
+
+use crate::world::{Daemon, World};
+
+async fn check(world: &World, text: &str) -> (Option<i32>, String) {
+    std::fs::write(world.config(), text).expect("writes the configuration");
+    let output =
+        world.program().arg("check").arg("--config").arg(world.config()).output().await.expect("the program runs");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_typo_three_levels_deep_names_file_line_column_key_value_and_the_nearest_right_name() {
+    let world = World::new(1, 10).await;
+    let good = std::fs::read_to_string(world.config()).expect("reads the configuration");
+    let (status, _) = check(&world, &good).await;
+    assert_eq!(status, Some(0));
+    let typo = good.replace("settings = { url =", "settings = { mark_colum = \"x\", url =");
+    let (status, words) = check(&world, &typo).await;
+    assert_eq!(status, Some(2), "{words}");
+    let line = 1 + typo.lines().position(|line| line.contains("mark_colum")).expect("the typo is there");
+    let place = format!("learnsync.toml:{line}:14: destinations.hr.settings.mark_colum: ");
+    assert!(words.contains(&place), "{place}\n{words}");
+    assert!(words.contains("did you mean \"mark_column\"?"), "{words}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_errors_are_told_at_once_and_a_mapping_error_names_its_field() {
+    let world = World::new(1, 10).await;
+    let good = std::fs::read_to_string(world.config()).expect("reads the configuration");
+    let wrong = good
+        .replace("history = \"all\"", "history = \"al\"")
+        .replace("calls_per_second_max = 1000", "calls_per_second_max = 0");
+    let (status, words) = check(&world, &wrong).await;
+    assert_eq!(status, Some(2), "{words}");
+    assert!(words.contains("destinations.hr.history") || words.contains("\"al\" is not a history"), "{words}");
+    let mapped = format!(
+        "{good}\n[destinations.hr.routes.done]\nrecord = \"completion\"\nobject = \"training\"\n\
+         [destinations.hr.routes.done.fields]\ncompleted = {{ path = \"achievd\" }}\ntype = {{ reference = \"training_type\" }}\n"
+    );
+    let (status, words) = check(&world, &mapped).await;
+    assert_eq!(status, Some(2), "{words}");
+    assert!(words.contains("destinations.hr.routes.done.fields.completed"), "{words}");
+    assert!(words.contains("did you mean \"achieved\"?"), "{words}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_daemon_on_the_same_store_is_refused_with_the_holders_pid() {
+    let world = World::new(2, 10).await;
+    let first = world.start(&[]).await;
+    let second =
+        world.program().arg("run").arg("--config").arg(world.config()).output().await.expect("the program runs");
+    assert_eq!(second.status.code(), Some(1));
+    let words = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(words.contains(&format!("in use by the process {}", first.pid())), "{words}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_ends_the_daemon_with_status_zero() {
+    let world = World::new(3, 10).await;
+    let mut daemon = world.start(&[]).await;
+    terminate(&daemon).await;
+    assert_eq!(daemon.ended().await.code(), Some(0));
+}
+
+async fn terminate(daemon: &Daemon) {
+    let asked = tokio::process::Command::new("kill").arg("-TERM").arg(daemon.pid().to_string()).status().await;
+    assert!(asked.expect("kill runs").success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn explain_of_a_stranger_says_what_to_try() {
+    let world = World::new(4, 10).await;
+    world.first_sweep().await;
+    let output = world
+        .program()
+        .args(["explain", "nobody@example.org", "--config"])
+        .arg(world.config())
+        .output()
+        .await
+        .expect("the program runs");
+    assert_eq!(output.status.code(), Some(1));
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(words.contains("nobody is known by \"nobody@example.org\"") && words.contains("external id"), "{words}");
+}

@@ -1,0 +1,8 @@
+//! The real program over real HTTP on loopback, against the sandbox; with a real clock, waiting for what the program says.
+
+mod command_line;
+mod disk_full;
+mod kills;
+mod lms_faults;
+mod target_faults;
+mod world;
