@@ -873,6 +873,18 @@ fn names_that_only_look_like_ours_are_no_use() {
 }
 
 #[test]
+fn a_client_of_a_rooms_own_is_no_http_client_but_an_imported_one_is() {
+    let own = "//! x\nuse super::client::Client;\nfn f() { Client::new(wire) }";
+    assert_eq!(planted("src/lms/absorb/mod.rs", own), []);
+    let imported = "//! x\nuse reqwest::{Client, StatusCode};\nfn f() { Client::builder() }";
+    let found = planted("src/lms/absorb/mod.rs", imported);
+    assert_eq!(
+        found.iter().map(|violation| (violation.rule, violation.line)).collect::<Vec<_>>(),
+        [(Rule::Clients, 3)]
+    );
+}
+
+#[test]
 fn this_repository_has_no_violations() {
     let tree = read_tree(Path::new(env!("CARGO_MANIFEST_DIR")));
     assert!(tree.contains_key("src/lib.rs") && tree.contains_key("tests/tidy.rs"), "the tree was not read");
