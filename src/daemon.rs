@@ -31,6 +31,7 @@ use crate::pipeline::worker::{Bell, Work, work};
 use crate::reconcile::schedule::Schedule;
 use crate::reconcile::sweep::Sweep;
 use crate::store::{Open, Store, Threading};
+use crate::telemetry::Metrics;
 pub use build::{BuiltDestination, BuiltPortal, Parts, build};
 pub use client::http_client;
 pub use control::ask;
@@ -80,15 +81,16 @@ pub async fn run(checked: Checked, stop: watch::Receiver<bool>) -> anyhow::Resul
     let mut bells = Bells::default();
     let mut tasks = JoinSet::new();
     // The receiver first: whatever is wrong with the LMS or a target, webhooks are kept.
-    let receiver = receiver(&config, &parts, &store, &bells, &clock);
+    let metrics = Arc::new(Metrics::new());
+    let receiver = receiver(&config, &parts, &store, &bells, &clock, &metrics);
     tasks.spawn(receiver.serve(listener, stop.clone()));
 
     let (plan, destinations) = ready_destinations(&parts, &store, &config.installation).await?;
     let portals = ready_portals(&parts, &store, &clock, &entropy);
     let mut steps: Vec<(Arc<dyn Work>, Arc<Bell>)> = Vec::new();
     let read = doors::read_event();
-    steps
-        .push((Arc::new(Intake::new(Arc::clone(&store), read, Arc::clone(&bells.refresh))), Arc::clone(&bells.intake)));
+    let intake = Intake::new(Arc::clone(&store), read, Arc::clone(&bells.refresh), Arc::clone(&metrics));
+    steps.push((Arc::new(intake), Arc::clone(&bells.intake)));
     for destination in &destinations {
         let bell = Arc::new(Bell::default());
         bells.deliver.insert(destination.name.clone(), Arc::clone(&bell));
@@ -100,6 +102,7 @@ pub async fn run(checked: Checked, stop: watch::Receiver<bool>) -> anyhow::Resul
                 clock: Arc::clone(&clock),
                 entropy: Arc::clone(&entropy),
                 more: Arc::clone(&bell),
+                metrics: Arc::clone(&metrics),
                 probing: Arc::clone(&probing),
             };
             steps.push((Arc::new(deliver), Arc::clone(&bell)));
@@ -115,6 +118,7 @@ pub async fn run(checked: Checked, stop: watch::Receiver<bool>) -> anyhow::Resul
             entropy: Arc::clone(&entropy),
             more: Arc::clone(&bells.refresh),
             deliver: bells.deliver.values().cloned().collect(),
+            metrics: Arc::clone(&metrics),
         };
         steps.push((Arc::new(refresh), Arc::clone(&bells.refresh)));
     }
@@ -160,15 +164,22 @@ fn receiver(
     store: &Arc<Store>,
     bells: &Bells,
     clock: &Arc<dyn Clock>,
+    metrics: &Arc<Metrics>,
 ) -> Arc<Receiver> {
     let portals = parts
         .portals
         .iter()
         .map(|(name, portal)| HookPortal { name: name.clone(), token: portal.webhook_token.clone() })
         .collect();
-    let inbox = Arc::new(StoreInbox { store: Arc::clone(store), intake: Arc::clone(&bells.intake) });
+    let inbox = Arc::new(StoreInbox {
+        store: Arc::clone(store),
+        intake: Arc::clone(&bells.intake),
+        metrics: Arc::clone(metrics),
+    });
     let limits = HttpLimits::from(&config.listen);
-    Arc::new(Receiver::new(limits, portals, inbox, doors::recognise(), Arc::clone(clock)))
+    let rendered = Arc::clone(metrics);
+    let receiver = Receiver::new(limits, portals, inbox, doors::recognise(), Arc::clone(clock));
+    Arc::new(receiver.with_metrics(Arc::new(move || rendered.render())))
 }
 
 /// Makes the rows of what is configured, and finds out what the last life of the daemon left under way.

@@ -14,11 +14,13 @@ use crate::lms::absorb::{StoredToken, TokenVault};
 use crate::pipeline::intake::ReadEvent;
 use crate::pipeline::worker::Bell;
 use crate::store::{Store, StoreError};
+use crate::telemetry::Metrics;
 
 /// The receiver's way into the event log.
 pub(super) struct StoreInbox {
     pub(super) store: Arc<Store>,
     pub(super) intake: Arc<Bell>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 #[async_trait]
@@ -33,9 +35,16 @@ impl Inbox for StoreInbox {
             });
             return Ok(0);
         }
+        let portal = event.portal.clone();
         let kept = self.store.append_event(event).await;
         fail_point::reach(fail_point::BEFORE_ANSWER);
         self.intake.ring();
+        let outcome = match &kept {
+            Ok(_) => "accepted",
+            Err(StoreError::Full(_)) => "full",
+            Err(_) => "unavailable",
+        };
+        self.metrics.hook_received(&portal, outcome);
         kept.map_err(|error| match error {
             StoreError::Full(words) => InboxError::Full(words),
             other => InboxError::Unavailable(other.to_string()),

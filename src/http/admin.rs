@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::answer::{self, Answer};
 use super::rejection::Rejection;
+use crate::telemetry::METRICS_TYPE;
 
 /// What may be asked of health and metrics.
 const METHODS: &str = "GET, HEAD";
@@ -19,7 +20,7 @@ pub(super) fn live(method: &Method) -> Result<Answer, Rejection> {
 /// Answers `/metrics` with this text.
 pub(super) fn metrics(method: &Method, render: impl FnOnce() -> String) -> Result<Answer, Rejection> {
     readable(method)?;
-    Ok(answer::text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", render()))
+    Ok(answer::text(StatusCode::OK, METRICS_TYPE, render()))
 }
 
 fn readable(method: &Method) -> Result<(), Rejection> {

@@ -784,7 +784,7 @@ async fn health_is_alive_and_metrics_are_there_when_given() {
     assert_eq!((live.status, live.body.as_str()), (200, r#"{"status":"alive"}"#));
     let metrics = house.ask("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await;
     assert_eq!((metrics.status, metrics.body.as_str()), (200, "hooks_total 7\n"));
-    assert_eq!(metrics.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    assert_eq!(metrics.header("content-type"), Some(crate::telemetry::METRICS_TYPE));
     for path in ["/metrics", "/health/live"] {
         let answered = house.ask(request("POST", path, "", b"{}")).await;
         assert_eq!((answered.status, answered.header("allow")), (405, Some("GET, HEAD")));

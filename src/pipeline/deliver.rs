@@ -20,6 +20,7 @@ use crate::domain::time::{Clock, Timestamp};
 use crate::fail_point;
 use crate::mapping::{ReferenceTable, Rendered};
 use crate::store::{ClaimedLane, Standing, Store, StoreError};
+use crate::telemetry::Metrics;
 
 /// The longest that one batch may take in the target; then its outcome counts as unknown.
 const BATCH_TIME_MAX: Duration = Duration::from_secs(120);
@@ -39,6 +40,8 @@ pub struct Deliver {
     pub entropy: Arc<dyn Entropy>,
     /// Rung when there is more to deliver.
     pub more: Arc<Bell>,
+    /// Counts attempts by their outcome.
+    pub metrics: Arc<Metrics>,
     /// Held while a paused destination is probed.
     pub probing: Arc<tokio::sync::Mutex<()>>,
 }
@@ -150,7 +153,7 @@ impl Deliver {
                 next: Next::Parked { cause: cause.clone(), detail: detail.clone() },
             })
             .collect();
-        self.store.commit_outcomes(self.destination.id, outcomes).await?;
+        self.commit(outcomes).await?;
         Ok(None)
     }
 
@@ -193,7 +196,7 @@ impl Deliver {
             }
         }
         if !parked.is_empty() {
-            self.store.commit_outcomes(self.destination.id, parked).await?;
+            self.commit(parked).await?;
         }
         Ok(ready)
     }
@@ -273,7 +276,7 @@ impl Deliver {
             }
         }
         if !outcomes.is_empty() {
-            self.store.commit_outcomes(self.destination.id, outcomes).await?;
+            self.commit(outcomes).await?;
         }
         Ok(still_ready)
     }
@@ -298,7 +301,7 @@ impl Deliver {
             let answer = answers.next().unwrap_or_else(|| Err(missing_answer()));
             outcomes.push(self.conclude(item, started_at, answer).await?);
         }
-        self.store.commit_outcomes(self.destination.id, outcomes).await
+        self.commit(outcomes).await
     }
 
     /// Turns one answer into an outcome.
@@ -344,6 +347,15 @@ impl Deliver {
         }
     }
 
+    /// Commits attempts with what follows from them, and counts them.
+    async fn commit(&self, outcomes: Vec<Outcome>) -> Result<(), StoreError> {
+        let words: Vec<&'static str> =
+            outcomes.iter().filter_map(|outcome| outcome.attempt.as_ref()).map(|attempt| attempt.outcome).collect();
+        self.store.commit_outcomes(self.destination.id, outcomes).await?;
+        words.into_iter().for_each(|word| self.metrics.delivery_attempted(&self.destination.name, word));
+        Ok(())
+    }
+
     /// A failure before anything was written: each of the person's deliveries waits, or stays unknown.
     async fn postpone(
         &self,
@@ -360,7 +372,7 @@ impl Deliver {
             outcomes.push(self.outcome(due, action, started_at, error, decision.next.clone()));
             pause = Some(decision);
         }
-        self.store.commit_outcomes(self.destination.id, outcomes).await?;
+        self.commit(outcomes).await?;
         if let Some(mut decision) = pause {
             // One failed call is one failure, however many rows were waiting for it.
             self.count_failure(&mut decision, work.person);

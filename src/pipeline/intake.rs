@@ -10,6 +10,7 @@ use super::worker::{Bell, Turn, Work};
 use crate::domain::event::{EventName, RawEvent, Reading};
 use crate::fail_point;
 use crate::store::{Store, StoreError, Taken};
+use crate::telemetry::Metrics;
 
 /// Reads a raw event; each reading comes with the text by which repeats are recognised.
 pub type ReadEvent = Arc<dyn Fn(&RawEvent) -> Vec<(Reading, Vec<u8>)> + Send + Sync>;
@@ -19,13 +20,14 @@ pub struct Intake {
     store: Arc<Store>,
     read: ReadEvent,
     refresh: Arc<Bell>,
+    metrics: Arc<Metrics>,
 }
 
 impl Intake {
-    /// Makes the step; `refresh` is rung when subjects became dirty.
+    /// Makes the step; `refresh` is rung when subjects became dirty, `metrics` counts what became of events.
     #[must_use]
-    pub fn new(store: Arc<Store>, read: ReadEvent, refresh: Arc<Bell>) -> Self {
-        Self { store, read, refresh }
+    pub fn new(store: Arc<Store>, read: ReadEvent, refresh: Arc<Bell>, metrics: Arc<Metrics>) -> Self {
+        Self { store, read, refresh, metrics }
     }
 }
 
@@ -58,6 +60,15 @@ impl Work for Intake {
         }
         let counts = self.store.finish_intake(batch).await?;
         fail_point::reach(fail_point::AFTER_INTAKE);
+        let dispositions = [
+            ("marked", counts.marked),
+            ("duplicate", counts.duplicates),
+            ("test", counts.tests),
+            ("other", counts.others),
+        ];
+        for (disposition, count) in dispositions {
+            (0..count).for_each(|_| self.metrics.event_taken(disposition));
+        }
         debug!(
             marked = counts.marked,
             duplicates = counts.duplicates,

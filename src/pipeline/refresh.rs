@@ -15,6 +15,7 @@ use crate::domain::time::{Clock, Timestamp};
 use crate::fail_point;
 use crate::lms::{Lms, LmsError};
 use crate::store::{ClaimedSubject, Read, Store, StoreError};
+use crate::telemetry::Metrics;
 
 /// How long nothing is read from a portal that refuses our credentials or logins, in milliseconds.
 const REFUSED_MS: i64 = 5 * 60_000;
@@ -81,6 +82,8 @@ pub struct Refresh {
     pub more: Arc<Bell>,
     /// Rung when obligations changed.
     pub deliver: Vec<Arc<Bell>>,
+    /// Counts reads by how they ended.
+    pub metrics: Arc<Metrics>,
 }
 
 #[async_trait]
@@ -112,9 +115,11 @@ impl Work for Refresh {
         match self.read(portal, &claimed).await {
             Ok(read) => {
                 portal.succeeded();
+                self.metrics.refresh_ended(if read.learner.is_some() { "read" } else { "unknown_user" });
                 self.keep(claimed, read).await?;
             }
             Err(error) => {
+                self.metrics.refresh_ended(word(&error));
                 let now = self.clock.now();
                 let random = self.entropy.below(u64::MAX);
                 let own = now.plus_ms(1_000 + backoff_ms(claimed.tries, random));
@@ -161,5 +166,18 @@ impl Refresh {
     /// Spreads what waits for one moment over the second after it.
     fn soon_after(&self, at: Timestamp) -> Timestamp {
         at.plus_ms(i64::try_from(self.entropy.below(1_000)).unwrap_or(0))
+    }
+}
+
+/// How a failed read is counted.
+fn word(error: &LmsError) -> &'static str {
+    match error {
+        LmsError::Unavailable(_) => "unavailable",
+        LmsError::Throttled(_) => "throttled",
+        LmsError::Unauthorized(_) => "unauthorized",
+        LmsError::LoginLimit(_) => "login_limit",
+        LmsError::Forbidden(_) => "forbidden",
+        LmsError::Misunderstood(_) => "misunderstood",
+        LmsError::PartialRead(_) => "partial_read",
     }
 }

@@ -83,3 +83,19 @@ async fn explain_of_a_stranger_says_what_to_try() {
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(words.contains("nobody is known by \"nobody@example.org\"") && words.contains("external id"), "{words}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_metrics_count_what_happened() {
+    let world = World::new(5, 10).await;
+    let mut daemon = world.start(&[]).await;
+    let key = world.complete(&daemon, 0).await;
+    assert_eq!(world.rows_of(&mut daemon, &key).await, 1);
+    let text = world.http.get(format!("{}/metrics", daemon.url)).send().await.expect("an answer comes");
+    let text = text.text().await.expect("it is text");
+    for line in [
+        "learnsync_hooks_received_total{portal=\"main\",outcome=\"accepted\"} 1",
+        "learnsync_deliveries_total{destination=\"hr\",outcome=\"taken\"} 1",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+}
