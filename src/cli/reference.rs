@@ -8,7 +8,7 @@ pub(super) fn run() -> Result<(), Failure> {
     println!("## Connectors\n");
     for kind in crate::connectors::all() {
         let about = kind.describe();
-        println!("### {}\n\n{}. {}\n", about.name, about.summary, about.documentation);
+        println!("### {}\n\n{} ({})\n", about.name, about.summary.trim_end_matches('.'), about.documentation);
         for (name, what, is_required) in about.settings {
             println!("- `{name}`{}: {what}", if *is_required { " (required)" } else { "" });
         }
@@ -36,6 +36,7 @@ pub(super) fn run() -> Result<(), Failure> {
     println!("- poison: {} failures of one delivery while others succeed park it", retry::POISON_TRIES);
     println!("- unauthorized: the destination pauses, one probe every {} min", retry::UNAUTHORIZED_PROBE_MS / 60_000);
     println!("- throttled: as long as the target says, in full; {} s if it does not say", retry::THROTTLED_MS / 1_000);
-    println!("- re-reads for an event's promise: after {:?} ms", crate::domain::promise::REREADS_MS);
+    let waits: Vec<String> = crate::domain::promise::REREADS_MS.iter().map(|ms| format!("{} s", ms / 1_000)).collect();
+    println!("- reads again for an event's promise: after {}", waits.join(", "));
     Ok(())
 }
