@@ -60,7 +60,7 @@ impl Open {
     /// # Errors
     /// `Locked` with the holder's pid, `Newer` with both versions, `Mismatch` when the installation or the key file is another one.
     pub fn open(self) -> Result<Store, StoreError> {
-        std::fs::create_dir_all(&self.path).map_err(|error| file_error(&self.path, error))?;
+        make_private(&self.path).map_err(|error| file_error(&self.path, error))?;
         let lock = lock(&self.path)?;
         let database = self.path.join("learnsync.db");
         let text = database.to_string_lossy().into_owned();
@@ -87,6 +87,12 @@ impl Open {
         };
         Ok(Store { writer, clock: self.clock, epoch, claims: Arc::default(), _lock: lock })
     }
+}
+
+/// Makes the folder for nobody but us: keys, token and the control socket lie in it.
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 fn lock(folder: &Path) -> Result<std::fs::File, StoreError> {
@@ -199,6 +205,16 @@ mod tests {
             pages_max: None,
         }
         .open()
+    }
+
+    #[test]
+    fn the_folder_of_a_new_store_is_for_nobody_else() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("store");
+        drop(open(&path, "a").expect("opens"));
+        let mode = std::fs::metadata(&path).expect("is there").permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{mode:o}");
     }
 
     #[test]
