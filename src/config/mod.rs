@@ -184,16 +184,10 @@ pub struct DestinationConfig {
     /// How long after a write of unknown outcome the target may still be committing, in seconds; without it, the connector's own.
     #[serde(default)]
     pub settle_seconds: Option<u32>,
-    /// Requests a second to this destination.
-    #[serde(default = "destination_calls_per_second")]
-    pub calls_per_second_max: u32,
 }
 
 fn match_rules() -> Vec<MatchRule> {
     vec![MatchRule::ExternalId, MatchRule::EmployeeNumber, MatchRule::Email]
-}
-fn destination_calls_per_second() -> u32 {
-    100
 }
 
 /// Which facts of before the first start a destination gets.

@@ -200,8 +200,6 @@ pub static SETTINGS: &[Setting] = &[
         "How long after a write of unknown outcome the target may still be committing, in seconds; without it, the connector's own.",
     )
     .range(0, 3_600),
-    default("destinations.<destination>.calls_per_second_max", "Requests a second to this destination.", "100")
-        .range(1, 10_000),
     optional("reconcile", "The nightly reconciliation."),
     default(
         "reconcile.cron",
