@@ -5,8 +5,8 @@ use learnsync_sdk::PersonMatch;
 use sha2::{Digest, Sha256};
 
 use super::queue::{dequeue, enqueue};
-use super::refresh::person_scope;
 use super::schema::{attempt, delivery, link, person};
+use super::seal::person_scope;
 use super::writer::Tx;
 use super::{Store, StoreError};
 use crate::domain::delivery::{Attempt, Cause, DeliveryState, LinkFound, Next, Outcome};

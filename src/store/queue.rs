@@ -4,8 +4,8 @@ use diesel::prelude::*;
 use learnsync_sdk::Learner;
 
 use super::claims::LaneClaim;
-use super::refresh::person_scope;
 use super::schema::{delivery, delivery_queue, destination, link, person, record};
+use super::seal::person_scope;
 use super::writer::Tx;
 use super::{Store, StoreError};
 use crate::domain::delivery::{DueDelivery, KnownLink, LaneWork};

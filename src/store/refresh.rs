@@ -6,6 +6,7 @@ use learnsync_sdk::{Learner, MatchRule, RecordKind};
 use super::claims::SubjectClaim;
 use super::queue::enqueue;
 use super::schema::{delivery, mark, person, portal, promise, record, subject};
+use super::seal::person_scope;
 use super::writer::Tx;
 use super::{Store, StoreError};
 use crate::domain::delivery::{DeliveryState, KnownDelivery, KnownRecord, PersonFacts, Promise, WantedChange};
@@ -189,11 +190,6 @@ impl Store {
             })
             .await
     }
-}
-
-/// The scope under which a person's columns are sealed.
-pub(crate) fn person_scope(subject: SubjectId) -> String {
-    format!("person/{subject}")
 }
 
 /// The LMS does not know the user: nothing is concluded about what they held, and they are not asked for again for a while.

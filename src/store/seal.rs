@@ -15,6 +15,7 @@ use sha2::Sha256;
 
 use super::error::StoreError;
 use crate::domain::chance::Entropy;
+use crate::domain::ids::SubjectId;
 
 diesel::table! { secret (scope) { scope -> Text, bytes -> Binary, } }
 
@@ -145,6 +146,11 @@ impl Sealer {
         }
         self.keys.insert(scope.to_owned(), key);
     }
+}
+
+/// The scope under which a person's columns are sealed.
+pub(crate) fn person_scope(subject: SubjectId) -> String {
+    format!("person/{subject}")
 }
 
 /// HMAC-SHA-256 under a key, with the purpose mixed in.

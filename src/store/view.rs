@@ -7,12 +7,11 @@ use learnsync_sdk::Learner;
 use serde::Serialize;
 
 use super::queue::from_json;
-use super::refresh::person_scope;
 use super::schema::{
     attempt, delivery, destination, epoch, event, installation, intake, link, mapping_version, mark, person, portal,
     promise, reading, record, route, run, subject,
 };
-use super::seal::Sealer;
+use super::seal::{Sealer, person_scope};
 use super::{Store, StoreError};
 use crate::domain::ids::SubjectId;
 use crate::domain::record::Record;
