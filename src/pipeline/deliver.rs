@@ -62,11 +62,6 @@ impl Work for Deliver {
     }
 
     async fn run_once(&self) -> Result<Turn, StoreError> {
-        match self.store.destination_standing(self.destination.id).await?.standing {
-            Standing::Active => {}
-            Standing::Retired => return Ok(Turn::Rest(None)),
-            Standing::Paused { cause, until } => return self.end_pause(&cause, until).await,
-        }
         let mut lanes = Vec::new();
         while lanes.len() < self.destination.description.persons_per_batch_max {
             match self.store.claim_lane(self.destination.id).await? {
@@ -75,7 +70,12 @@ impl Work for Deliver {
             }
         }
         if lanes.is_empty() {
-            return Ok(Turn::Rest(self.store.next_due_delivery(self.destination.id).await?));
+            // Nothing is due, or nothing may be claimed: only then it matters which.
+            return match self.store.destination_standing(self.destination.id).await? {
+                Standing::Active => Ok(Turn::Rest(self.store.next_due_delivery(self.destination.id).await?)),
+                Standing::Retired => Ok(Turn::Rest(None)),
+                Standing::Paused { cause, until } => self.end_pause(&cause, until).await,
+            };
         }
         self.more.ring();
         self.serve(lanes).await?;

@@ -155,20 +155,20 @@ impl Store {
                 let mut previous = vec![0; 32];
                 let mut count = 0;
                 loop {
-                    let rows: Vec<Link> = attempt::table
+                    let rows: Vec<(i64, Covered)> = attempt::table
                         .order(attempt::id)
                         .offset(count)
                         .limit(1_000)
-                        .select(LINK_COLUMNS)
+                        .select((attempt::id, Covered::as_select()))
                         .load(tx.db)?;
                     if rows.is_empty() {
                         return Ok(Ok(usize::try_from(count).unwrap_or(usize::MAX)));
                     }
-                    for row in &rows {
-                        if row.12 != previous || row.13 != hash_of(row) {
-                            return Ok(Err(row.0));
+                    for (id, row) in &rows {
+                        if row.previous_hash != previous || row.hash != hash_of(row) {
+                            return Ok(Err(*id));
                         }
-                        previous.clone_from(&row.13);
+                        previous.clone_from(&row.hash);
                         count += 1;
                     }
                 }
@@ -362,73 +362,42 @@ fn release_rows(db: &mut SqliteConnection, rows: &[(i64, i64)], now: Timestamp) 
     Ok(rows.len())
 }
 
-/// An attempt as the chain covers it: id, delivery, epoch, number, action, started, finished, outcome, status, remote row,
-/// words digest, fields digest, previous hash, hash.
-type Link = (
-    i64,
-    i64,
-    i64,
-    i64,
-    String,
-    i64,
-    i64,
-    String,
-    Option<i64>,
-    Option<String>,
-    Vec<u8>,
-    Option<Vec<u8>>,
-    Vec<u8>,
-    Vec<u8>,
-);
+/// An attempt as the chain covers it. The row's id is left out: it is the order.
+#[derive(Insertable, Queryable, Selectable)]
+#[diesel(table_name = attempt)]
+struct Covered {
+    delivery_id: i64,
+    epoch_id: i64,
+    number: i64,
+    action: String,
+    started_at: i64,
+    finished_at: i64,
+    outcome: String,
+    status: Option<i64>,
+    remote_row: Option<String>,
+    words_digest: Vec<u8>,
+    fields_digest: Option<Vec<u8>>,
+    previous_hash: Vec<u8>,
+    hash: Vec<u8>,
+}
 
-const LINK_COLUMNS: (
-    attempt::id,
-    attempt::delivery_id,
-    attempt::epoch_id,
-    attempt::number,
-    attempt::action,
-    attempt::started_at,
-    attempt::finished_at,
-    attempt::outcome,
-    attempt::status,
-    attempt::remote_row,
-    attempt::words_digest,
-    attempt::fields_digest,
-    attempt::previous_hash,
-    attempt::hash,
-) = (
-    attempt::id,
-    attempt::delivery_id,
-    attempt::epoch_id,
-    attempt::number,
-    attempt::action,
-    attempt::started_at,
-    attempt::finished_at,
-    attempt::outcome,
-    attempt::status,
-    attempt::remote_row,
-    attempt::words_digest,
-    attempt::fields_digest,
-    attempt::previous_hash,
-    attempt::hash,
-);
-
-/// The hash of an attempt: over all its columns, length-prefixed, and the hash before it. The row's id is left out: it is the order.
-fn hash_of(row: &Link) -> Vec<u8> {
+/// The hash of an attempt: over all its columns, length-prefixed, and the hash before it.
+fn hash_of(row: &Covered) -> Vec<u8> {
     let mut hash = Sha256::new();
     let mut part = |bytes: &[u8]| {
         hash.update((bytes.len() as u64).to_le_bytes());
         hash.update(bytes);
     };
-    part(&row.12);
-    for number in [row.1, row.2, row.3, row.5, row.6, row.8.unwrap_or(-1)] {
+    part(&row.previous_hash);
+    let status = row.status.unwrap_or(-1);
+    for number in [row.delivery_id, row.epoch_id, row.number, row.started_at, row.finished_at, status] {
         part(&number.to_le_bytes());
     }
-    part(row.4.as_bytes());
-    part(row.7.as_bytes());
-    part(row.9.as_deref().unwrap_or_default().as_bytes());
-    part(&row.10);
-    part(row.11.as_deref().unwrap_or_default());
+    part(row.action.as_bytes());
+    part(row.outcome.as_bytes());
+    part(row.remote_row.as_deref().unwrap_or_default().as_bytes());
+    part(&row.words_digest);
+    part(row.fields_digest.as_deref().unwrap_or_default());
     hash.finalize().to_vec()
 }
 
@@ -439,40 +408,22 @@ pub(crate) fn append_attempt(tx: &mut Tx<'_>, epoch: i64, delivery_id: i64, trie
     let number: i64 = delivery::table.find(delivery_id).select(delivery::attempts).first(tx.db)?;
     let words = seal_for(tx, delivery_id, tried.words.as_bytes())?;
     let words_digest = tx.sealer.blind("words", tried.words.as_bytes());
-    let mut row: Link = (
-        0,
+    let mut row = Covered {
         delivery_id,
-        epoch,
-        number + 1,
-        tried.action.as_str().to_owned(),
-        tried.started_at.0,
-        tried.finished_at.0,
-        tried.outcome.to_owned(),
-        tried.status.map(i64::from),
-        tried.remote_row.clone(),
+        epoch_id: epoch,
+        number: number + 1,
+        action: tried.action.as_str().to_owned(),
+        started_at: tried.started_at.0,
+        finished_at: tried.finished_at.0,
+        outcome: tried.outcome.to_owned(),
+        status: tried.status.map(i64::from),
+        remote_row: tried.remote_row.clone(),
         words_digest,
-        tried.fields_digest.clone(),
-        previous.unwrap_or_else(|| vec![0; 32]),
-        Vec::new(),
-    );
-    row.13 = hash_of(&row);
-    diesel::insert_into(attempt::table)
-        .values((
-            attempt::delivery_id.eq(row.1),
-            attempt::epoch_id.eq(row.2),
-            attempt::number.eq(row.3),
-            attempt::action.eq(row.4),
-            attempt::started_at.eq(row.5),
-            attempt::finished_at.eq(row.6),
-            attempt::outcome.eq(row.7),
-            attempt::status.eq(row.8),
-            attempt::remote_row.eq(row.9),
-            attempt::words.eq(words),
-            attempt::words_digest.eq(row.10),
-            attempt::fields_digest.eq(row.11),
-            attempt::previous_hash.eq(row.12),
-            attempt::hash.eq(row.13),
-        ))
-        .execute(tx.db)?;
+        fields_digest: tried.fields_digest.clone(),
+        previous_hash: previous.unwrap_or_else(|| vec![0; 32]),
+        hash: Vec::new(),
+    };
+    row.hash = hash_of(&row);
+    diesel::insert_into(attempt::table).values((row, attempt::words.eq(words))).execute(tx.db)?;
     Ok(())
 }

@@ -24,7 +24,7 @@ pub use open::{Open, Threading};
 pub use queue::ClaimedLane;
 pub use refresh::{ClaimedSubject, Read, RefreshCounts};
 pub use runs::{Sweep, SweepCounts};
-pub use topology::{DestinationRows, DestinationSpec, DestinationStanding, RouteRows, RouteSpec, Standing, Topology};
+pub use topology::{DestinationRows, DestinationSpec, RouteRows, RouteSpec, Standing, Topology};
 
 use crate::domain::time::Clock;
 use writer::Writer;

@@ -77,15 +77,6 @@ pub enum Standing {
     Retired,
 }
 
-/// A destination's state.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DestinationStanding {
-    /// Whether it is written to.
-    pub standing: Standing,
-    /// The account's identity at the first probe.
-    pub account: Option<String>,
-}
-
 impl Store {
     /// Makes the rows of what is configured; what is no longer configured is retired and keeps its rows.
     ///
@@ -204,25 +195,18 @@ impl Store {
     ///
     /// # Errors
     /// The store failed.
-    pub async fn destination_standing(&self, id: DestinationId) -> Result<DestinationStanding, StoreError> {
+    pub async fn destination_standing(&self, id: DestinationId) -> Result<Standing, StoreError> {
         self.writer
             .run(move |tx| {
-                let (state, cause, until, account): (String, Option<String>, Option<i64>, Option<String>) =
-                    destination::table
-                        .find(id.0)
-                        .select((
-                            destination::state,
-                            destination::pause_cause,
-                            destination::paused_until,
-                            destination::account,
-                        ))
-                        .first(tx.db)?;
-                let standing = match state.as_str() {
+                let (state, cause, until): (String, Option<String>, Option<i64>) = destination::table
+                    .find(id.0)
+                    .select((destination::state, destination::pause_cause, destination::paused_until))
+                    .first(tx.db)?;
+                Ok(match state.as_str() {
                     "active" => Standing::Active,
                     "paused" => Standing::Paused { cause: cause.unwrap_or_default(), until: until.map(Timestamp) },
                     _ => Standing::Retired,
-                };
-                Ok(DestinationStanding { standing, account })
+                })
             })
             .await
     }
