@@ -205,6 +205,7 @@ async fn ready_destinations(
                 route: rows.routes[&route.name].id,
                 record: route.record,
                 mode: route.mode,
+                slot: route.slot,
                 history: built.history,
                 first_seen_at: rows.first_seen_at,
                 zone: built.zone,

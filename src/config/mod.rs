@@ -20,7 +20,7 @@ use std::path::PathBuf;
 
 use chrono::NaiveDate;
 use chrono_tz::Tz;
-use learnsync_sdk::{MatchRule, RecordKind, RouteMode};
+use learnsync_sdk::{MatchRule, RecordKind, RouteMode, SlotRule};
 use serde::Deserialize;
 
 /// The whole configuration file.
@@ -231,6 +231,9 @@ pub struct RouteConfig {
     /// State or append.
     #[serde(default = "state")]
     pub mode: RouteMode,
+    /// Which records share one place in the target: `record` (none), or `person_course` for targets with one row a person and course.
+    #[serde(default)]
+    pub slot: SlotRule,
     /// Target field <- source; without any, the connector's default mapping for this kind of record.
     #[serde(default)]
     pub fields: BTreeMap<String, SourceConfig>,

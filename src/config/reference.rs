@@ -147,6 +147,12 @@ pub static SETTINGS: &[Setting] = &[
     required("destinations.<destination>.routes.<route>.object", "The target object, in the connector's words."),
     default("destinations.<destination>.routes.<route>.mode", "State or append.", "\"state\"")
         .limit("`state`, `append`"),
+    default(
+        "destinations.<destination>.routes.<route>.slot",
+        "Which records share one place in the target: `record` (none), or `person_course` for targets with one row a person and course.",
+        "\"record\"",
+    )
+    .limit("`record`, `person_course`"),
     optional(
         "destinations.<destination>.routes.<route>.fields",
         "Target field <- source; without any, the connector's default mapping for this kind of record.",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono_tz::Tz;
-use learnsync_sdk::{Connector, ConnectorType, Description, MatchRule, RecordKind, RouteMode, Toolbox};
+use learnsync_sdk::{Connector, ConnectorType, Description, MatchRule, RecordKind, RouteMode, SlotRule, Toolbox};
 
 use super::client::http_client;
 use crate::config::{
@@ -68,6 +68,8 @@ pub struct BuiltRoute {
     pub record: RecordKind,
     /// State or append.
     pub mode: RouteMode,
+    /// Which records share one place.
+    pub slot: SlotRule,
     /// The target object.
     pub object: String,
     /// Record -> fields.
@@ -266,6 +268,7 @@ fn routes(
                 name,
                 record: route.record,
                 mode: route.mode,
+                slot: route.slot,
                 object: route.object,
                 mapping: Arc::new(mapping),
             }),
@@ -295,6 +298,7 @@ fn configured_or_default(config: &DestinationConfig, description: &Description) 
                     record: route.record,
                     object: route.object.to_owned(),
                     mode: route.mode,
+                    slot: route.slot,
                     fields: sources_of(route),
                 };
                 (route.name.to_owned(), config)

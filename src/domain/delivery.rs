@@ -142,6 +142,8 @@ pub struct KnownDelivery {
     pub route: RouteId,
     /// The slot.
     pub slot: String,
+    /// The record that it should hold.
+    pub record: RecordId,
     /// Where it stands.
     pub state: DeliveryState,
     /// The fingerprint of the facts that it should hold.
@@ -155,6 +157,8 @@ pub struct PersonFacts {
     pub now: Timestamp,
     /// The records of this read, present ones only.
     pub records: Vec<KnownRecord>,
+    /// Records that an earlier read showed and this one does not: their places are not given away on suspicion.
+    pub absent: Vec<KnownRecord>,
     /// The person's deliveries.
     pub deliveries: Vec<KnownDelivery>,
 }

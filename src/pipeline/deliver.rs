@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use learnsync_sdk::{Action, Change, DeliveryError, ErrorKind, Observation, PersonMatch, Place, Receipt};
+use learnsync_sdk::{Action, Change, Claim, DeliveryError, ErrorKind, Observation, PersonMatch, Place, Receipt};
 use sha2::{Digest, Sha256};
 use tracing::{debug, info, warn};
 
@@ -108,6 +108,9 @@ impl Deliver {
 
     /// The person's id in the target; none when there is nobody to write to, which is committed by then.
     async fn link(&self, work: &LaneWork) -> Result<Option<String>, StoreError> {
+        if !self.destination.description.claims(Claim::People) {
+            return Ok(Some(work.learner.id.clone()));
+        }
         if let Some(link) = &work.link {
             return Ok(Some(link.remote_person.clone()));
         }

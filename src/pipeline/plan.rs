@@ -1,11 +1,14 @@
 //! Planning: records x routes x deliveries -> changes of what is wanted. Pure.
 
+use std::collections::BTreeMap;
+
 use chrono_tz::Tz;
-use learnsync_sdk::{RecordKind, RouteMode};
+use learnsync_sdk::{RecordKind, RouteMode, SlotRule};
 
 use crate::config::History;
 use crate::domain::delivery::{Cause, DeliveryState, KnownDelivery, KnownRecord, PersonFacts, WantedChange};
 use crate::domain::ids::{DestinationId, RouteId};
+use crate::domain::record::Record;
 use crate::domain::time::{LmsTime, Timestamp};
 
 /// Facts found later than this are not told by a route that only appends, in milliseconds.
@@ -22,6 +25,8 @@ pub struct PlannedRoute {
     pub record: RecordKind,
     /// State or append.
     pub mode: RouteMode,
+    /// Which records share one place.
+    pub slot: SlotRule,
     /// Which facts of before the first start are delivered.
     pub history: History,
     /// When the destination was first configured.
@@ -45,16 +50,55 @@ impl Plan {
     pub fn changes(&self, facts: &PersonFacts) -> Vec<WantedChange> {
         let mut changes = Vec::new();
         for route in &self.routes {
-            for known in facts.records.iter().filter(|known| known.record.kind == route.record) {
-                let slot = known.record.key();
-                let delivery = facts.deliveries.iter().find(|delivery| {
-                    delivery.destination == route.destination && delivery.route == route.route && delivery.slot == slot
-                });
+            for (slot, known) in holders(route, facts) {
+                let delivery = delivery_of(route, facts, &slot);
                 changes.extend(change(route, known, slot, delivery, facts.now));
             }
         }
         changes
     }
+}
+
+fn delivery_of<'a>(route: &PlannedRoute, facts: &'a PersonFacts, slot: &str) -> Option<&'a KnownDelivery> {
+    facts.deliveries.iter().find(|delivery| {
+        delivery.destination == route.destination && delivery.route == route.route && delivery.slot == slot
+    })
+}
+
+/// Which record each slot should hold: of those that share one, the greatest.
+fn holders<'a>(route: &PlannedRoute, facts: &'a PersonFacts) -> BTreeMap<String, &'a KnownRecord> {
+    let mut holders: BTreeMap<String, &KnownRecord> = BTreeMap::new();
+    for known in facts.records.iter().filter(|known| known.record.kind == route.record) {
+        let holder = holders.entry(slot_of(route.slot, &known.record)).or_insert(known);
+        if rank(known) > rank(holder) {
+            *holder = known;
+        }
+    }
+    // What holds a place now and is only suspected to be gone keeps it: absence from one read gives nothing away.
+    for absent in &facts.absent {
+        let slot = slot_of(route.slot, &absent.record);
+        let holds_it = delivery_of(route, facts, &slot).is_some_and(|delivery| delivery.record == absent.id);
+        if holds_it && holders.get(&slot).is_some_and(|holder| rank(absent) > rank(holder)) {
+            holders.remove(&slot);
+        }
+    }
+    holders
+}
+
+/// The place that a record fills.
+#[must_use]
+pub fn slot_of(rule: SlotRule, record: &Record) -> String {
+    match (rule, &record.course) {
+        (SlotRule::PersonCourse, Some(course)) => format!("course/{}/{}", record.learner_id, course.id),
+        // Without a course there is nothing to share.
+        (SlotRule::PersonCourse, None) | (SlotRule::Record, _) => record.key(),
+    }
+}
+
+/// What is valid longest wins (for ever, when it does not expire), then the newest, then the key.
+fn rank(known: &KnownRecord) -> (bool, Option<LmsTime>, Option<LmsTime>, String) {
+    let record = &known.record;
+    (record.valid_until.is_none(), record.valid_until, record.achieved, record.key())
 }
 
 fn change(
@@ -137,6 +181,7 @@ mod tests {
             route: RouteId(1),
             record: RecordKind::Completion,
             mode,
+            slot: SlotRule::Record,
             history,
             first_seen_at: NOW.plus_ms(-DAY_MS / 2),
             zone: Tz::UTC,
@@ -160,6 +205,7 @@ mod tests {
         PersonFacts {
             now: NOW,
             records: vec![KnownRecord { id: RecordId(7), record, fingerprint: vec![1] }],
+            absent: Vec::new(),
             deliveries,
         }
     }
@@ -170,6 +216,7 @@ mod tests {
             destination: DestinationId(1),
             route: RouteId(1),
             slot: "completion/e".to_owned(),
+            record: RecordId(7),
             state,
             wanted_fingerprint: vec![fingerprint],
         }
@@ -225,5 +272,45 @@ mod tests {
         assert_eq!(changes(RouteMode::State, DeliveryState::Parked, 2), 1);
         assert_eq!(changes(RouteMode::Append, DeliveryState::Settled, 2), 0, "told is told");
         assert_eq!(changes(RouteMode::Append, DeliveryState::Pending, 2), 1);
+    }
+
+    #[test]
+    fn of_records_that_share_a_place_the_longest_valid_then_the_newest_holds_it() {
+        let day = |day| NaiveDate::from_ymd_opt(2026, 5, day).map(LmsTime::Date);
+        let record = |id: i64, valid_until, achieved| {
+            let mut known = facts(achieved, Vec::new()).records.remove(0);
+            known.id = RecordId(id);
+            known.record.id = format!("e{id}");
+            known.record.valid_until = valid_until;
+            known.record.course = Some(crate::domain::record::Course { id: "c".to_owned(), ..Default::default() });
+            known.fingerprint = vec![u8::try_from(id).expect("small")];
+            known
+        };
+        let plan = Plan {
+            routes: vec![PlannedRoute { slot: SlotRule::PersonCourse, ..route(RouteMode::State, History::All) }],
+        };
+        let holder = |records: Vec<KnownRecord>, absent: Vec<KnownRecord>, held_by: Option<i64>| {
+            let deliveries = held_by.into_iter().map(|id| KnownDelivery {
+                slot: "course/u/c".to_owned(),
+                record: RecordId(id),
+                ..delivery(DeliveryState::Settled, u8::try_from(id).expect("small"))
+            });
+            let facts = PersonFacts { now: NOW, records, absent, deliveries: deliveries.collect() };
+            match &plan.changes(&facts)[..] {
+                [WantedChange::Create { record, .. } | WantedChange::Update { record, .. }] => Some(record.0),
+                [] => None,
+                other => panic!("one place, several changes: {other:?}"),
+            }
+        };
+        let (short, long, forever) = (record(1, day(1), day(9)), record(2, day(8), day(1)), record(3, None, day(1)));
+        assert_eq!(holder(vec![short.clone(), long.clone()], Vec::new(), None), Some(2));
+        assert_eq!(holder(vec![forever.clone(), long.clone()], Vec::new(), None), Some(3));
+        assert_eq!(holder(vec![short.clone(), long.clone()], Vec::new(), Some(1)), Some(2));
+        assert_eq!(
+            holder(vec![short.clone()], vec![long.clone()], Some(2)),
+            None,
+            "absence from one read gives nothing away"
+        );
+        assert_eq!(holder(vec![forever], vec![long], Some(2)), Some(3), "something greater takes it");
     }
 }

@@ -164,7 +164,12 @@ impl Store {
                     Some(learner) => match keep_person(tx, &claimed, portal_id, learner, read.started_at, now)? {
                         Person::Current(person_id) => {
                             let known = keep_records(tx, &claimed, person_id, &read, now, &mut counts)?;
-                            let facts = PersonFacts { now, records: known, deliveries: deliveries_of(tx, person_id)? };
+                            let facts = PersonFacts {
+                                now,
+                                records: known,
+                                absent: absent_records(tx, &claimed, person_id)?,
+                                deliveries: deliveries_of(tx, person_id)?,
+                            };
                             let changes = planner(&facts);
                             counts.wanted = changes.len();
                             for change in changes {
@@ -400,25 +405,42 @@ fn instant_of(time: LmsTime) -> i64 {
     }
 }
 
+/// Records that an earlier read showed and the newest does not.
+fn absent_records(tx: &mut Tx<'_>, claimed: &ClaimedSubject, person_id: i64) -> Result<Vec<KnownRecord>, StoreError> {
+    let rows: Vec<(i64, Vec<u8>, Vec<u8>)> = record::table
+        .filter(record::person_id.eq(person_id).and(record::state.ne("present")))
+        .select((record::id, record::facts, record::fingerprint))
+        .load(tx.db)?;
+    let scope = person_scope(claimed.subject);
+    rows.into_iter()
+        .map(|(id, facts, fingerprint)| {
+            let record = super::queue::from_json(&tx.sealer.open_sealed(&scope, &facts)?)?;
+            Ok(KnownRecord { id: RecordId(id), record, fingerprint })
+        })
+        .collect()
+}
+
 fn deliveries_of(tx: &mut Tx<'_>, person_id: i64) -> Result<Vec<KnownDelivery>, StoreError> {
-    let rows: Vec<(i64, i64, i64, String, String, Vec<u8>)> = delivery::table
+    let rows: Vec<(i64, i64, i64, String, i64, String, Vec<u8>)> = delivery::table
         .filter(delivery::person_id.eq(person_id))
         .select((
             delivery::id,
             delivery::destination_id,
             delivery::route_id,
             delivery::slot,
+            delivery::record_id,
             delivery::state,
             delivery::wanted_fingerprint,
         ))
         .load(tx.db)?;
     Ok(rows
         .into_iter()
-        .map(|(id, destination, route, slot, state, wanted_fingerprint)| KnownDelivery {
+        .map(|(id, destination, route, slot, record, state, wanted_fingerprint)| KnownDelivery {
             id: DeliveryId(id),
             destination: DestinationId(destination),
             route: RouteId(route),
             slot,
+            record: RecordId(record),
             state: DeliveryState::parse(&state).expect("a CHECK constraint spells the states"),
             wanted_fingerprint,
         })
@@ -577,6 +599,7 @@ mod tests {
                 route: hr.routes["done"].id,
                 record: RecordKind::Completion,
                 mode: RouteMode::State,
+                slot: learnsync_sdk::SlotRule::Record,
                 history: History::All,
                 first_seen_at: hr.first_seen_at,
                 zone: Tz::UTC,

@@ -19,9 +19,9 @@ mod training;
 mod values;
 
 use learnsync_sdk::{
-    Account, Change, Connector, ConnectorType, DefaultField, DefaultRoute, DeliveryError, Description, ErrorKind,
-    Learner, MatchRule, Observation, PersonMatch, Place, Receipt, RecordKind, Reference, RouteMode, SettingsError,
-    TargetObject, Toolbox, async_trait,
+    Account, BlindRepeat, Change, Claim, Connector, ConnectorType, DefaultField, DefaultRoute, DeliveryError,
+    Description, ErrorKind, Learner, MatchRule, Observation, PersonMatch, Place, Receipt, RecordKind, Reference,
+    RouteMode, SettingsError, SlotRule, TargetObject, Toolbox, async_trait,
 };
 
 use crate::client::Client;
@@ -40,6 +40,8 @@ impl ConnectorType for BambooHr {
             name: "bamboohr",
             summary: "Writes completions as training records, certificates and competencies as rows of employee tables.",
             documentation: "https://documentation.bamboohr.com/reference",
+            claims: &[Claim::People, Claim::ReadBack, Claim::Withdraw],
+            blind_repeat: BlindRepeat::MayLose,
             reference_kinds: &[TRAINING_TYPE],
             settle_seconds: 60,
             persons_per_batch_max: 1,
@@ -96,7 +98,7 @@ fn route(
     fields: &[(&'static str, (&'static str, &'static str))],
 ) -> DefaultRoute {
     let fields = fields.iter().map(|&(field, source)| DefaultField { field, source }).collect();
-    DefaultRoute { name, record, object, mode: RouteMode::State, fields }
+    DefaultRoute { name, record, object, mode: RouteMode::State, slot: SlotRule::Record, fields }
 }
 
 /// One configured BambooHR company.

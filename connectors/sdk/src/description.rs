@@ -51,6 +51,67 @@ pub enum RouteMode {
     Append,
 }
 
+/// Which records share one place in the target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SlotRule {
+    /// Each record has a place of its own.
+    #[default]
+    Record,
+    /// One place for each person and course: its records compete, and the one that is valid longest, then the newest, holds it.
+    PersonCourse,
+}
+
+/// What a target offers. The test kit checks what is claimed and lists the rest as skipped; the daemon relies on nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Claim {
+    /// It knows people: `find_person` looks learners up. Without it the learner's LMS id stands for the person (a chat space, a file).
+    People,
+    /// A write is an upsert by our mark: repeating it never makes a second row.
+    UpsertByMark,
+    /// `observe` tells what a place holds now.
+    ReadBack,
+    /// `Action::Withdraw` removes a row.
+    Withdraw,
+}
+
+impl Claim {
+    /// All claims, in the order of tables.
+    pub const ALL: [Self; 4] = [Self::People, Self::UpsertByMark, Self::ReadBack, Self::Withdraw];
+
+    /// The word in tables.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::People => "people",
+            Self::UpsertByMark => "upsert_by_mark",
+            Self::ReadBack => "read_back",
+            Self::Withdraw => "withdraw",
+        }
+    }
+}
+
+/// What a target that has neither a key nor read-back risks after a write whose outcome nobody knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BlindRepeat {
+    /// It is not written again: it may be lost.
+    MayLose,
+    /// It is written again: it may be there twice.
+    MayRepeat,
+}
+
+/// What follows when nobody knows whether the target took a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterUnknown {
+    /// It is read back, once the target has settled.
+    Look,
+    /// It is written again: the target recognises our mark.
+    Repeat,
+    /// Nothing can be known: this is what the connector would rather risk.
+    Blind(BlindRepeat),
+}
+
 /// What a connector can do; the test kit checks every claim.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Description {
@@ -60,6 +121,10 @@ pub struct Description {
     pub summary: &'static str,
     /// The vendor's page.
     pub documentation: &'static str,
+    /// What the target offers.
+    pub claims: &'static [Claim],
+    /// What is risked after an unknown outcome; matters only to a target that claims neither `UpsertByMark` nor `ReadBack`.
+    pub blind_repeat: BlindRepeat,
     /// The kinds of reference data that `references` can list, for example `training_type`.
     pub reference_kinds: &'static [&'static str],
     /// How long after an unknown outcome the target may still be committing, in seconds.
@@ -74,6 +139,27 @@ pub struct Description {
     pub default_routes: Vec<DefaultRoute>,
 }
 
+impl Description {
+    /// Whether the target offers this.
+    #[must_use]
+    pub fn claims(&self, claim: Claim) -> bool {
+        self.claims.contains(&claim)
+    }
+
+    /// What follows when nobody knows whether the target took a write. A target that can be read back is read back, even if it is
+    /// keyed: then the receipt says what it holds.
+    #[must_use]
+    pub fn after_unknown(&self) -> AfterUnknown {
+        if self.claims(Claim::ReadBack) {
+            AfterUnknown::Look
+        } else if self.claims(Claim::UpsertByMark) {
+            AfterUnknown::Repeat
+        } else {
+            AfterUnknown::Blind(self.blind_repeat)
+        }
+    }
+}
+
 /// One route as it is without configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DefaultRoute {
@@ -85,6 +171,8 @@ pub struct DefaultRoute {
     pub object: &'static str,
     /// State or append.
     pub mode: RouteMode,
+    /// Which records share one place.
+    pub slot: SlotRule,
     /// Target field <- source.
     pub fields: Vec<DefaultField>,
 }

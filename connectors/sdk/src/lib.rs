@@ -13,7 +13,8 @@ mod value;
 
 pub use change::{Action, Change, Observation, Place, Receipt};
 pub use description::{
-    DefaultField, DefaultRoute, Description, FieldType, RecordKind, Reference, RouteMode, TargetField, TargetObject,
+    AfterUnknown, BlindRepeat, Claim, DefaultField, DefaultRoute, Description, FieldType, RecordKind, Reference,
+    RouteMode, SlotRule, TargetField, TargetObject,
 };
 pub use error::{DeliveryError, ErrorKind, RetryAfter};
 pub use http::{read_json, refusal};
