@@ -46,6 +46,7 @@ impl ConnectorType for BambooHr {
             settle_seconds: 60,
             persons_per_batch_max: 1,
             concurrency_max: 4,
+            batch_interval_ms: 0,
             settings: settings::SETTINGS,
             default_routes: default_routes(),
         }

@@ -133,6 +133,9 @@ pub struct Description {
     pub persons_per_batch_max: usize,
     /// How many requests may be under way at once.
     pub concurrency_max: usize,
+    /// The least time from the start of one batch to the start of the next, in milliseconds; 0 for none. A chat space takes one
+    /// message a second: what gathers meanwhile is the next batch.
+    pub batch_interval_ms: u32,
     /// The settings that `build` reads: name, what it is, whether it is required.
     pub settings: &'static [(&'static str, &'static str, bool)],
     /// The routes of a destination that configures none.
