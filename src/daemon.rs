@@ -1,5 +1,6 @@
 //! The only place that builds real things: starts them in order, stops them in reverse.
 
+mod assembly;
 mod build;
 mod client;
 mod control;
@@ -8,7 +9,6 @@ mod doors;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
@@ -22,20 +22,16 @@ use crate::domain::chance::{Entropy, Generator};
 use crate::domain::time::{Clock, SystemClock};
 use crate::http::{HookPortal, HttpLimits, Receiver};
 use crate::lms::Lms;
-use crate::pipeline::deliver::Deliver;
-use crate::pipeline::destination::Destination;
-use crate::pipeline::intake::Intake;
-use crate::pipeline::plan::{Plan, PlannedRoute};
-use crate::pipeline::refresh::{Portal, Refresh};
-use crate::pipeline::worker::{Bell, Work, work};
+use crate::pipeline::worker::{REST_MAX, work};
 use crate::reconcile::schedule::Schedule;
-use crate::reconcile::sweep::Sweep;
 use crate::store::{Open, Store, Threading};
 use crate::telemetry::Metrics;
-pub use build::{BuiltDestination, BuiltPortal, Parts, build};
+pub use assembly::{Assembled, Assembly, Bells};
+pub use build::{BuiltDestination, BuiltPortal, BuiltRoute, Parts, build};
 pub use client::http_client;
 pub use control::ask;
-use doors::{StoreInbox, StoreVault};
+pub use doors::StoreInbox;
+use doors::StoreVault;
 
 /// A configuration whose every part could be built: connectors, mappings, secrets, clients. Nothing was called yet.
 pub struct Checked {
@@ -53,15 +49,6 @@ pub fn check(path: &Path) -> Result<Checked, ConfigErrors> {
     let (config, source): (Config, Source) = crate::config::load_with_source(path)?;
     let parts = build(&config, &source, &crate::connectors::all())?;
     Ok(Checked { config, parts })
-}
-
-/// The bells that wake the steps.
-#[derive(Default)]
-struct Bells {
-    intake: Arc<Bell>,
-    refresh: Arc<Bell>,
-    sweeps: Vec<Arc<Bell>>,
-    deliver: BTreeMap<String, Arc<Bell>>,
 }
 
 /// Runs until `stop` says so; what has begun is finished.
@@ -85,49 +72,30 @@ pub async fn run(checked: Checked, stop: watch::Receiver<bool>) -> anyhow::Resul
     let receiver = receiver(&config, &parts, &store, &bells, &clock, &metrics);
     tasks.spawn(receiver.serve(listener, stop.clone()));
 
-    let (plan, destinations) = ready_destinations(&parts, &store, &config.installation).await?;
-    let portals = ready_portals(&parts, &store, &clock, &entropy);
-    let mut steps: Vec<(Arc<dyn Work>, Arc<Bell>)> = Vec::new();
-    let read = doors::read_event();
-    let intake = Intake::new(Arc::clone(&store), read, Arc::clone(&bells.refresh), Arc::clone(&metrics));
-    steps.push((Arc::new(intake), Arc::clone(&bells.intake)));
-    for destination in &destinations {
-        let bell = Arc::new(Bell::default());
-        bells.deliver.insert(destination.name.clone(), Arc::clone(&bell));
-        let probing = Arc::new(tokio::sync::Mutex::new(()));
-        for _ in 0..destination.description.concurrency_max {
-            let deliver = Deliver {
-                store: Arc::clone(&store),
-                destination: Arc::clone(destination),
-                clock: Arc::clone(&clock),
-                entropy: Arc::clone(&entropy),
-                more: Arc::clone(&bell),
-                metrics: Arc::clone(&metrics),
-                probing: Arc::clone(&probing),
-            };
-            steps.push((Arc::new(deliver), Arc::clone(&bell)));
-        }
-    }
-    let readers = config.portals.values().map(|portal| portal.calls_at_once_max).max().unwrap_or(1);
-    for _ in 0..readers {
-        let refresh = Refresh {
-            store: Arc::clone(&store),
-            portals: Arc::clone(&portals),
-            plan: Arc::clone(&plan),
-            clock: Arc::clone(&clock),
-            entropy: Arc::clone(&entropy),
-            more: Arc::clone(&bells.refresh),
-            deliver: bells.deliver.values().cloned().collect(),
-            metrics: Arc::clone(&metrics),
-        };
-        steps.push((Arc::new(refresh), Arc::clone(&bells.refresh)));
-    }
-    let asked = sweeps(&config, &portals, &store, &destinations, &mut bells, &mut steps, (&clock, &entropy))?;
-    for (step, bell) in steps {
-        tasks.spawn(work(step, bell, Arc::clone(&clock), stop.clone()));
+    let lms = lms_clients(&parts, &store, &clock, &entropy);
+    let schedule = Schedule::parse(&config.reconcile.cron, config.reconcile.zone).map_err(anyhow::Error::msg)?;
+    let assembly = Assembly {
+        store: Arc::clone(&store),
+        lms,
+        destinations: &parts.destinations,
+        installation: &config.installation,
+        schedule,
+        readers: config.portals.values().map(|portal| portal.calls_at_once_max).max().unwrap_or(1),
+        clock: Arc::clone(&clock),
+        entropy,
+        metrics,
+    };
+    let asked = assembly.assemble(&mut bells).await?;
+    for (step, bell) in asked.steps {
+        tasks.spawn(work(step, bell, Arc::clone(&clock), REST_MAX, stop.clone()));
     }
     let scheduler = ring_at_night(&config, &bells).await;
-    tasks.spawn(control::serve(control::socket(&config.store.path), asked, bells.sweeps.clone(), stop.clone()));
+    tasks.spawn(control::serve(
+        control::socket(&config.store.path),
+        asked.sweep_now,
+        bells.sweeps.clone(),
+        stop.clone(),
+    ));
 
     info!(%address, epoch = store.epoch(), "learnsync is ready on http://{address}");
     let mut stop = stop;
@@ -182,89 +150,18 @@ fn receiver(
     Arc::new(receiver.with_metrics(Arc::new(move || rendered.render())))
 }
 
-/// Makes the rows of what is configured, and finds out what the last life of the daemon left under way.
-async fn ready_destinations(
-    parts: &Parts,
-    store: &Arc<Store>,
-    installation: &str,
-) -> anyhow::Result<(Arc<Plan>, Vec<Arc<Destination>>)> {
-    let specs = parts.destinations.iter().map(BuiltDestination::spec).collect();
-    let topology = store.sync_topology(specs).await.context("keep the destinations")?;
-    let mut plan = Plan::default();
-    let mut destinations = Vec::new();
-    for built in &parts.destinations {
-        let rows = &topology.destinations[&built.name];
-        let settle_ms = i64::from(built.description.settle_seconds) * 1_000;
-        let recovered = store.recover_epoch(rows.id, settle_ms).await.context("find what was under way")?;
-        if recovered > 0 {
-            info!(destination = built.name, recovered, "Writes of unknown outcome will be looked up first");
-        }
-        for route in &built.routes {
-            plan.routes.push(PlannedRoute {
-                destination: rows.id,
-                route: rows.routes[&route.name].id,
-                record: route.record,
-                mode: route.mode,
-                slot: route.slot,
-                history: built.history,
-                first_seen_at: rows.first_seen_at,
-                zone: built.zone,
-            });
-        }
-        destinations.push(Arc::new(built.ready(rows, installation)));
-    }
-    Ok((Arc::new(plan), destinations))
-}
-
-fn ready_portals(
+fn lms_clients(
     parts: &Parts,
     store: &Arc<Store>,
     clock: &Arc<dyn Clock>,
     entropy: &Arc<dyn Entropy>,
-) -> Arc<BTreeMap<String, Portal>> {
-    let ready = parts.portals.iter().map(|(name, portal)| {
+) -> BTreeMap<String, Arc<dyn Lms>> {
+    let clients = parts.portals.iter().map(|(name, portal)| {
         let vault = Arc::new(StoreVault { store: Arc::clone(store), portal: name.clone() });
         let lms: Arc<dyn Lms> = Arc::new(portal.lms(vault, clock, entropy));
-        (name.clone(), Portal::new(lms))
+        (name.clone(), lms)
     });
-    Arc::new(ready.collect())
-}
-
-/// One sweep a portal; answers the switches that ask for one now.
-fn sweeps(
-    config: &Config,
-    portals: &Arc<BTreeMap<String, Portal>>,
-    store: &Arc<Store>,
-    destinations: &[Arc<Destination>],
-    bells: &mut Bells,
-    steps: &mut Vec<(Arc<dyn Work>, Arc<Bell>)>,
-    (clock, entropy): (&Arc<dyn Clock>, &Arc<dyn Entropy>),
-) -> anyhow::Result<Vec<Arc<AtomicBool>>> {
-    let mut switches = Vec::new();
-    for (name, portal) in portals.iter() {
-        let schedule = Schedule::parse(&config.reconcile.cron, config.reconcile.zone).map_err(anyhow::Error::msg)?;
-        let asked = Arc::new(AtomicBool::new(false));
-        switches.push(Arc::clone(&asked));
-        let sweep = Sweep {
-            portal: name.clone(),
-            lms: Arc::clone(&portal.lms),
-            store: Arc::clone(store),
-            schedule,
-            asked,
-            clock: Arc::clone(clock),
-            entropy: Arc::clone(entropy),
-            refresh: Arc::clone(&bells.refresh),
-            destinations: destinations
-                .iter()
-                .map(|destination| (destination.id, Arc::clone(&bells.deliver[&destination.name])))
-                .collect(),
-            under_way: AtomicBool::new(false),
-        };
-        let bell = Arc::new(Bell::default());
-        bells.sweeps.push(Arc::clone(&bell));
-        steps.push((Arc::new(sweep), bell));
-    }
-    Ok(switches)
+    clients.collect()
 }
 
 /// The scheduler only rings: what is due is decided from the ledger, so a bell that is missed costs nothing but time.

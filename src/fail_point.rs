@@ -51,8 +51,37 @@ pub fn reach(name: &str) {
 #[inline]
 pub fn reach(_name: &str) {}
 
-/// Whether a switch that breaks a promise on purpose is on, so that a test can prove that it would notice. Debug builds only.
+/// Promises that tests break on purpose, to prove that they would notice; see `is_broken_on_purpose`.
+pub const PROMISES: [&str; 10] =
+    ["commit", "lookup", "settle", "generation", "older_read", "lease", "retry_after", "absence", "mapping", "guess"];
+
+#[cfg(debug_assertions)]
+thread_local! {
+    static BROKEN: std::cell::Cell<Option<&'static str>> = const { std::cell::Cell::new(None) };
+}
+
+/// Breaks a promise for all that runs on this thread, or no more. Debug builds only.
+pub fn break_on_this_thread(what: Option<&'static str>) {
+    #[cfg(debug_assertions)]
+    BROKEN.set(what);
+    #[cfg(not(debug_assertions))]
+    let _never = what;
+}
+
+/// Whether a promise is broken on purpose: on this thread, or by `LEARNSYNC_BREAK` for the whole process. Debug builds only.
 #[must_use]
+#[inline]
 pub fn is_broken_on_purpose(what: &str) -> bool {
-    cfg!(debug_assertions) && std::env::var("LEARNSYNC_BREAK").is_ok_and(|value| value == what)
+    #[cfg(debug_assertions)]
+    {
+        use std::sync::OnceLock;
+        static EVERYWHERE: OnceLock<Option<String>> = OnceLock::new();
+        let everywhere = EVERYWHERE.get_or_init(|| std::env::var("LEARNSYNC_BREAK").ok());
+        BROKEN.get() == Some(what) || everywhere.as_deref() == Some(what)
+    }
+    #[cfg(not(debug_assertions))]
+    {
+        let _never = what;
+        false
+    }
 }

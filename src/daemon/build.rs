@@ -16,7 +16,7 @@ use crate::domain::time::Clock;
 use crate::fail_point;
 use crate::lms::absorb::{Absorb, AbsorbSettings, TokenVault};
 use crate::mapping::{Mapping, sources_of};
-use crate::pipeline::destination::{Destination, References, Route};
+use crate::pipeline::destination::{Destination, Gate, References, Route};
 use crate::store::{DestinationRows, DestinationSpec, RouteSpec};
 
 /// All that was built.
@@ -121,6 +121,8 @@ impl BuiltDestination {
             match_rules: self.match_rules.clone(),
             installation: installation.to_owned(),
             breaker: std::sync::Mutex::default(),
+            gate: Gate::default(),
+            unkept: std::sync::Mutex::default(),
             references: References::default(),
         }
     }

@@ -17,10 +17,13 @@ use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 
 /// The receiver's way into the event log.
-pub(super) struct StoreInbox {
-    pub(super) store: Arc<Store>,
-    pub(super) intake: Arc<Bell>,
-    pub(super) metrics: Arc<Metrics>,
+pub struct StoreInbox {
+    /// The ledger.
+    pub store: Arc<Store>,
+    /// Rung when an event was kept.
+    pub intake: Arc<Bell>,
+    /// Counts webhooks.
+    pub metrics: Arc<Metrics>,
 }
 
 #[async_trait]

@@ -19,7 +19,7 @@ pub enum DeliveryState {
     Settled,
     /// Set aside with a cause, until something changes or a person acts.
     Parked,
-    /// Not delivered on purpose (before the start of history, found too late for an append route).
+    /// Not delivered on purpose (before the start of history, found too late for an append route, perhaps told already).
     Skipped,
     /// Another record holds the slot.
     Superseded,
@@ -79,9 +79,35 @@ pub enum Cause {
     FoundLate,
     /// The target holds something newer.
     Superseded,
+    /// Several rows in the target carry our mark.
+    Duplicated,
+    /// Nobody knows whether the target took it, and it can be neither keyed nor read back: it is not told again.
+    MaybeLost,
+    /// The LMS showed the fact and no longer does, and the target never had it: nothing is created on a suspicion.
+    Vanished,
 }
 
 impl Cause {
+    /// One of each kind, in the order of reports.
+    #[must_use]
+    pub fn examples() -> Vec<Self> {
+        vec![
+            Self::Unmatched,
+            Self::AmbiguousPerson,
+            Self::Unmapped { kind: String::new(), course: String::new() },
+            Self::MissingField(String::new()),
+            Self::MappingFailed(String::new()),
+            Self::Rejected,
+            Self::Poison,
+            Self::BeforeStart,
+            Self::FoundLate,
+            Self::Superseded,
+            Self::Duplicated,
+            Self::MaybeLost,
+            Self::Vanished,
+        ]
+    }
+
     /// The word in the store and in reports; deliveries that share it are released together.
     #[must_use]
     pub fn word(&self) -> String {
@@ -96,6 +122,9 @@ impl Cause {
             Self::BeforeStart => "before_start".to_owned(),
             Self::FoundLate => "found_late".to_owned(),
             Self::Superseded => "superseded".to_owned(),
+            Self::Duplicated => "duplicated".to_owned(),
+            Self::MaybeLost => "maybe_lost".to_owned(),
+            Self::Vanished => "vanished".to_owned(),
         }
     }
 
@@ -115,6 +144,9 @@ impl Cause {
             "before_start" => "nothing: `history` leaves it out",
             "found_late" => "nothing: the route only appends, and the fact was found after 24 h",
             "superseded" => "nothing: the target holds something newer",
+            "duplicated" => "somebody copied our row: remove all but one in the target, then retry",
+            "vanished" => "nothing: it is delivered when the LMS shows the fact again",
+            "maybe_lost" => "ask whoever reads it there; it is not told again, since it may have been told",
             _ => "see the attempts",
         }
     }
@@ -205,6 +237,8 @@ pub struct DueDelivery {
     pub is_uncertain: bool,
     /// Whether the place should hold the record (or nothing).
     pub is_wanted: bool,
+    /// Whether the newest read of the learner showed the fact.
+    pub is_present: bool,
     /// The record.
     pub record: Record,
     /// The fingerprint of its facts.
@@ -213,6 +247,8 @@ pub struct DueDelivery {
     pub held_row: Option<String>,
     /// The person under whom the target holds it.
     pub held_person: Option<String>,
+    /// The person whom the attempt of unknown outcome was for.
+    pub sending_person: Option<String>,
     /// Failures in a row.
     pub tries: u32,
     /// Attempts ever made.
@@ -298,7 +334,7 @@ pub struct Held {
 /// Where a delivery goes after an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Done, if the facts are still those that were sent.
+    /// Done, if the facts are still those that were sent and the link is still to the same person.
     Settled(Held),
     /// Again at this time.
     Retry {
@@ -311,6 +347,29 @@ pub enum Next {
     Uncertain {
         /// When the target has certainly finished.
         due_at: Timestamp,
+        /// Whether this counts as a failure of this delivery.
+        counts: bool,
+    },
+    /// It is known again what the place holds: what is wanted there is written next.
+    Known {
+        /// The person whose rows were looked at.
+        person: String,
+        /// Whose own person that is; none when it is only who an earlier attempt was for.
+        learner: Option<PersonId>,
+        /// The row that holds it; none when there is no row of ours.
+        row: Option<String>,
+    },
+    /// Several rows carry our mark: set aside until a person has removed all but one, and then looked up again.
+    Several {
+        /// The person whose rows they are.
+        person: String,
+        /// In words.
+        detail: String,
+    },
+    /// Nobody knows and nobody can: it is not tried again.
+    MaybeLost {
+        /// In words.
+        detail: String,
     },
     /// Set aside.
     Parked {

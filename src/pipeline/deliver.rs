@@ -1,25 +1,28 @@
 //! Deliver: the only place that writes to a target. One turn serves one person's due rows (or a batch of people's, where the target
 //! takes batches): link, render, look where the outcome of an earlier write is unknown, commit `sending`, write, commit what came of it.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use learnsync_sdk::{Action, Change, Claim, DeliveryError, ErrorKind, Observation, PersonMatch, Place, Receipt};
+use learnsync_sdk::{
+    Action, AfterUnknown, BlindRepeat, Change, Claim, DeliveryError, ErrorKind, Fields, Observation, PersonMatch,
+    Place, Receipt,
+};
 use sha2::{Digest, Sha256};
 use tracing::{debug, info, warn};
 
 use super::breaker::PROBE_MS;
-use super::destination::{Destination, Route};
+use super::destination::{Destination, PauseEnd, Route};
 use super::retry::{Circumstances, Decision, During, decide, throttled_until};
 use super::worker::{Bell, Turn, Work};
 use crate::domain::chance::Entropy;
 use crate::domain::delivery::{Attempt, AttemptAction, Cause, DueDelivery, Held, LaneWork, LinkFound, Next, Outcome};
-use crate::domain::ids::PersonId;
+use crate::domain::ids::{DeliveryId, PersonId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::fail_point;
 use crate::mapping::{ReferenceTable, Rendered};
-use crate::store::{ClaimedLane, Standing, Store, StoreError};
+use crate::store::{ClaimedLane, NextLane, Store, StoreError};
 use crate::telemetry::Metrics;
 
 /// The longest that one batch may take in the target; then its outcome counts as unknown.
@@ -51,8 +54,16 @@ struct Ready {
     due: DueDelivery,
     person: PersonId,
     change: Change,
-    held: Held,
+    step: Step,
     fields_digest: Vec<u8>,
+}
+
+/// What a write is for.
+enum Step {
+    /// The place then holds what is wanted.
+    Settles(Held),
+    /// The row leaves the person who held it; what is wanted is written to the other one next.
+    Moves,
 }
 
 #[async_trait]
@@ -62,20 +73,20 @@ impl Work for Deliver {
     }
 
     async fn run_once(&self) -> Result<Turn, StoreError> {
+        self.look_up_unkept().await?;
         let mut lanes = Vec::new();
         while lanes.len() < self.destination.description.persons_per_batch_max {
-            match self.store.claim_lane(self.destination.id).await? {
-                Some(lane) => lanes.push(lane),
-                None => break,
+            match self.store.next_lane(self.destination.id).await? {
+                NextLane::Due(lane) => lanes.push(lane),
+                NextLane::Rest(until) if lanes.is_empty() => return Ok(Turn::Rest(until)),
+                NextLane::Retired if lanes.is_empty() => return Ok(Turn::Rest(None)),
+                NextLane::Paused { cause, until } if lanes.is_empty() => return self.end_pause(&cause, until).await,
+                NextLane::Rest(_) | NextLane::Retired | NextLane::Paused { .. } => break,
             }
         }
-        if lanes.is_empty() {
-            // Nothing is due, or nothing may be claimed: only then it matters which.
-            return match self.store.destination_standing(self.destination.id).await? {
-                Standing::Active => Ok(Turn::Rest(self.store.next_due_delivery(self.destination.id).await?)),
-                Standing::Retired => Ok(Turn::Rest(None)),
-                Standing::Paused { cause, until } => self.end_pause(&cause, until).await,
-            };
+        if !self.destination.gate.is_recognised() {
+            drop(lanes);
+            return self.recognise().await;
         }
         self.more.ring();
         self.serve(lanes).await?;
@@ -84,30 +95,85 @@ impl Work for Deliver {
 }
 
 impl Deliver {
+    fn is_closed(&self) -> bool {
+        self.destination.gate.is_closed(self.clock.now())
+    }
+
     async fn serve(&self, lanes: Vec<ClaimedLane>) -> Result<(), StoreError> {
         let references = match self.destination.reference_table(&*self.clock).await {
-            Ok(references) => references,
+            Ok(Some(references)) => references,
+            Ok(None) => return Ok(()),
             Err(error) => {
-                for lane in &lanes {
-                    self.postpone(&lane.work, AttemptAction::Link, &error, self.clock.now()).await?;
+                for lane in lanes.iter().map(|lane| &lane.work) {
+                    let due: Vec<_> = lane.due.iter().collect();
+                    self.postpone(lane.person, &due, AttemptAction::Link, &error, self.clock.now()).await?;
                 }
                 return Ok(());
             }
         };
         let mut ready = Vec::new();
-        for lane in &lanes {
-            let Some(remote_person) = self.link(&lane.work).await? else { continue };
-            let rendered = self.render(&lane.work, &remote_person, &references).await?;
-            ready.extend(self.look(rendered).await?);
+        for lane in lanes.iter().map(|lane| &lane.work) {
+            // A pause that another worker's call began: what was claimed is still in the queue, and waits for its end.
+            if self.is_closed() {
+                return Ok(());
+            }
+            // What an attempt of unknown outcome left stands under the person whom it was for, whoever the learner is by now.
+            let (sent, rest): (Vec<_>, Vec<_>) =
+                lane.due.iter().partition(|due| self.is_blocked(due) && due.sending_person.is_some());
+            self.resolve(lane, sent, None).await?;
+            if rest.is_empty() || self.is_closed() {
+                continue;
+            }
+            let Some(remote_person) = self.link(lane, &rest).await? else { continue };
+            let (doubtful, clear): (Vec<_>, Vec<_>) = rest.into_iter().partition(|due| self.is_blocked(due));
+            if self.is_closed() {
+                continue;
+            }
+            self.resolve(lane, doubtful, Some(&remote_person)).await?;
+            ready.extend(self.render(lane, clear, &remote_person, &references).await?);
         }
-        if ready.is_empty() {
+        if ready.is_empty() || self.is_closed() {
             return Ok(());
         }
         self.write(ready).await
     }
 
+    /// Whether the outcome of an earlier write must be known before anything is written. A keyed target knows our mark again, and a
+    /// blind one may have said that it would rather repeat.
+    fn is_blocked(&self, due: &DueDelivery) -> bool {
+        match self.destination.description.after_unknown() {
+            _ if !due.is_uncertain || fail_point::is_broken_on_purpose("lookup") => false,
+            AfterUnknown::Look | AfterUnknown::Blind(BlindRepeat::MayLose) => true,
+            AfterUnknown::Repeat | AfterUnknown::Blind(BlindRepeat::MayRepeat) => false,
+        }
+    }
+
+    /// Finds out what an earlier write of unknown outcome left, or gives up where nobody can know. What follows is another turn's.
+    async fn resolve(
+        &self,
+        work: &LaneWork,
+        due: Vec<&DueDelivery>,
+        remote_person: Option<&str>,
+    ) -> Result<(), StoreError> {
+        if due.is_empty() {
+            return Ok(());
+        }
+        if self.destination.description.claims(Claim::ReadBack) {
+            return self.look(work, due, remote_person).await;
+        }
+        let outcomes = due.into_iter().map(|due| Outcome {
+            delivery: due.id,
+            fingerprint: due.fingerprint.clone(),
+            attempt: None,
+            next: Next::MaybeLost {
+                detail: format!("no answer came, and {} cannot be asked whether it took it", self.destination.name),
+            },
+        });
+        self.commit(outcomes.collect()).await
+    }
+
     /// The person's id in the target; none when there is nobody to write to, which is committed by then.
-    async fn link(&self, work: &LaneWork) -> Result<Option<String>, StoreError> {
+    async fn link(&self, work: &LaneWork, due: &[&DueDelivery]) -> Result<Option<String>, StoreError> {
         if !self.destination.description.claims(Claim::People) {
             return Ok(Some(work.learner.id.clone()));
         }
@@ -119,7 +185,7 @@ impl Deliver {
         let found = match looked_up {
             Ok(found) => found,
             Err(error) => {
-                self.postpone(work, AttemptAction::Link, &error, started_at).await?;
+                self.postpone(work.person, due, AttemptAction::Link, &error, started_at).await?;
                 return Ok(None);
             }
         };
@@ -137,8 +203,7 @@ impl Deliver {
             ),
         };
         info!(destination = self.destination.name, person = %work.person, cause = cause.word(), "Parked a person's deliveries");
-        let outcomes = work
-            .due
+        let outcomes = due
             .iter()
             .map(|due| Outcome {
                 delivery: due.id,
@@ -164,21 +229,26 @@ impl Deliver {
     async fn render(
         &self,
         work: &LaneWork,
+        due: Vec<&DueDelivery>,
         remote_person: &str,
         references: &Arc<ReferenceTable>,
     ) -> Result<Vec<Ready>, StoreError> {
-        let mut ready = Vec::with_capacity(work.due.len());
+        let mut ready = Vec::with_capacity(due.len());
         let mut parked = Vec::new();
         let mut references = Arc::clone(references);
-        for due in &work.due {
+        for due in due {
             let Some(route) = self.destination.routes.get(&due.route) else {
-                parked.push(park(due, Cause::MappingFailed("route".to_owned()), "its route is no longer configured"));
+                parked.push(without_route(due));
                 continue;
             };
+            if due.is_wanted && !due.is_present && due.held_row.is_none() {
+                parked.push(park(due, Cause::Vanished, "the LMS no longer shows the fact, and it was never written"));
+                continue;
+            }
             let mut rendered = route.mapping.render(&due.record, &work.learner, &references);
             if matches!(rendered, Rendered::Unmapped { .. }) {
                 // It may have been added to the target since the last list; if the list fails, the older one decides.
-                if let Ok(newer) = self.destination.newer_reference_table(&*self.clock).await {
+                if let Ok(Some(newer)) = self.destination.newer_reference_table(&*self.clock).await {
                     references = newer;
                     rendered = route.mapping.render(&due.record, &work.learner, &references);
                 }
@@ -204,92 +274,143 @@ impl Deliver {
         Ok(ready)
     }
 
-    fn prepare(
-        &self,
-        work: &LaneWork,
-        due: &DueDelivery,
-        route: &Route,
-        remote_person: &str,
-        fields: learnsync_sdk::Fields,
-    ) -> Ready {
-        let digest = Sha256::digest(serde_json::to_vec(&fields).expect("fields are plain data")).to_vec();
-        // The row that we know is this person's; under another person it would be somebody else's.
-        let row = due.held_row.clone().filter(|_| due.held_person.as_deref() == Some(remote_person));
+    fn prepare(&self, work: &LaneWork, due: &DueDelivery, route: &Route, remote_person: &str, fields: Fields) -> Ready {
+        let fields_digest = Sha256::digest(serde_json::to_vec(&fields).expect("fields are plain data")).to_vec();
         let mark = self.destination.mark(&due.slot);
-        let action = match (due.is_wanted, row) {
-            (false, Some(row)) => Action::Withdraw { row },
-            (_, row) => Action::Put { fields, row, idempotency_key: format!("{mark}:{}", hex(&due.fingerprint[..8])) },
+        let held = Held { person: remote_person.to_owned(), row: None, mapping: route.mapping_id };
+        let change = |person: &str, action| Change {
+            object: route.object.clone(),
+            person: person.to_owned(),
+            mark: mark.clone(),
+            action,
         };
-        Ready {
-            due: due.clone(),
-            person: work.person,
-            held: Held { person: remote_person.to_owned(), row: None, mapping: route.mapping_id },
-            change: Change { object: route.object.clone(), person: remote_person.to_owned(), mark, action },
-            fields_digest: digest,
-        }
+        let (change, step) = match (&due.held_row, &due.held_person) {
+            (Some(row), Some(person))
+                if person != remote_person && self.destination.description.claims(Claim::Withdraw) =>
+            {
+                (change(person, Action::Withdraw { row: row.clone() }), Step::Moves)
+            }
+            (Some(row), _) if !due.is_wanted => {
+                (change(remote_person, Action::Withdraw { row: row.clone() }), Step::Settles(held))
+            }
+            (row, person) => {
+                // The row that we know is this person's; under another person it would be somebody else's.
+                let row = row.clone().filter(|_| person.as_deref() == Some(remote_person));
+                let idempotency_key = format!("{mark}:{}", hex(&due.fingerprint[..8]));
+                (change(remote_person, Action::Put { fields, row, idempotency_key }), Step::Settles(held))
+            }
+        };
+        Ready { due: due.clone(), person: work.person, change, step, fields_digest }
     }
 
-    /// Looks up what an earlier write of unknown outcome left, before anything is written again.
-    async fn look(&self, mut ready: Vec<Ready>) -> Result<Vec<Ready>, StoreError> {
-        let places: Vec<Place> = ready
-            .iter()
-            .filter(|ready| ready.due.is_uncertain)
-            .map(|ready| Place {
-                object: ready.change.object.clone(),
-                person: ready.change.person.clone(),
-                mark: ready.change.mark.clone(),
-                row: ready.due.held_row.clone(),
-            })
-            .collect();
-        if places.is_empty() || fail_point::is_broken_on_purpose("lookup") {
-            return Ok(ready);
+    /// Reads back what places hold: what an earlier write of unknown outcome left, or what somebody before us wrote.
+    async fn look(
+        &self,
+        work: &LaneWork,
+        due: Vec<&DueDelivery>,
+        remote_person: Option<&str>,
+    ) -> Result<(), StoreError> {
+        let mut outcomes = Vec::new();
+        let mut places = Vec::new();
+        let mut looked = Vec::new();
+        for due in due {
+            let person = due.sending_person.as_deref().or(remote_person);
+            match (self.destination.routes.get(&due.route), person) {
+                (Some(route), Some(person)) => {
+                    places.push(Place {
+                        object: route.object.clone(),
+                        person: person.to_owned(),
+                        mark: self.destination.mark(&due.slot),
+                        row: due.held_row.clone().filter(|_| due.held_person.as_deref() == Some(person)),
+                    });
+                    looked.push(due);
+                }
+                (None, _) | (_, None) => outcomes.push(without_route(due)),
+            }
         }
         let started_at = self.clock.now();
         let mut observed = self.destination.connector.observe(&places).await.into_iter();
-        let mut still_ready = Vec::with_capacity(ready.len());
-        let mut outcomes = Vec::new();
-        for mut item in ready.drain(..) {
-            if !item.due.is_uncertain {
-                still_ready.push(item);
-                continue;
-            }
-            match observed.next().unwrap_or_else(|| Err(missing_answer())) {
-                Ok(Observation::Absent) => still_ready.push(item),
-                Ok(Observation::Holds { row: found, .. }) => {
-                    if let Action::Put { row, .. } = &mut item.change.action {
-                        *row = Some(found);
-                    }
-                    still_ready.push(item);
+        for (due, place) in looked.into_iter().zip(places) {
+            let learner = due.sending_person.is_none().then_some(work.person);
+            let attempt = |outcome, remote_row, words: String| Attempt {
+                action: AttemptAction::Look,
+                started_at,
+                finished_at: self.clock.now(),
+                outcome,
+                status: None,
+                remote_row,
+                words,
+                fields_digest: None,
+            };
+            let (attempt, next) = match observed.next().unwrap_or_else(|| Err(missing_answer())) {
+                Ok(Observation::Absent) => {
+                    let words = format!("no row carries {}", place.mark);
+                    (attempt("absent", None, words), Next::Known { person: place.person, learner, row: None })
+                }
+                Ok(Observation::Holds { row, .. }) => {
+                    let words = format!("row {row} carries {}", place.mark);
+                    (
+                        attempt("found", Some(row.clone()), words),
+                        Next::Known { person: place.person, learner, row: Some(row) },
+                    )
                 }
                 Ok(Observation::Several { rows }) => {
                     let detail = format!("rows {} all carry our mark: remove all but one", rows.join(", "));
-                    outcomes.push(park(&item.due, Cause::Rejected, &detail));
+                    (attempt("found", None, detail.clone()), Next::Several { person: place.person, detail })
                 }
                 Err(error) => {
-                    let failed = self.failed(&item.due, item.person, &error, During::Look);
-                    outcomes.push(self.outcome(
-                        &item.due,
-                        AttemptAction::Look,
-                        started_at,
-                        &error,
-                        failed.next.clone(),
-                    ));
+                    let failed = self.failed(due, work.person, &error, During::Look);
                     self.pause_if(&failed).await?;
+                    outcomes.push(self.outcome(due, AttemptAction::Look, started_at, &error, failed.next));
+                    continue;
                 }
-            }
+            };
+            self.destination.with_breaker(|breaker| breaker.succeeded(self.clock.now()));
+            outcomes.push(Outcome {
+                delivery: due.id,
+                fingerprint: due.fingerprint.clone(),
+                attempt: Some(attempt),
+                next,
+            });
         }
-        if !outcomes.is_empty() {
-            self.commit(outcomes).await?;
-        }
-        Ok(still_ready)
+        self.commit(outcomes).await
     }
 
     /// Commits that the writes begin, writes, and commits what came of it.
     async fn write(&self, mut ready: Vec<Ready>) -> Result<(), StoreError> {
-        let ids = ready.iter().map(|ready| ready.due.id).collect();
+        let ids = ready.iter().map(|ready| (ready.due.id, ready.change.person.clone())).collect();
         let begun = self.store.begin_sending(self.destination.id, ids).await?;
         ready.retain(|ready| begun.contains(&ready.due.id));
+        // From here on `sending` is on disk: whatever fails, somebody must look these up.
+        let kept = self.write_begun(&ready).await;
+        if kept.is_err() {
+            self.unkept().extend(begun);
+        }
+        kept
+    }
+
+    fn unkept(&self) -> MutexGuard<'_, Vec<DeliveryId>> {
+        self.destination.unkept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was written while the store failed is of unknown outcome, like what an earlier life of the daemon wrote.
+    async fn look_up_unkept(&self) -> Result<(), StoreError> {
+        let unkept = self.unkept().clone();
+        if unkept.is_empty() {
+            return Ok(());
+        }
+        let settle_ms = i64::from(self.destination.description.settle_seconds) * 1_000;
+        self.store.interrupt_writes(self.destination.id, unkept.clone(), settle_ms).await?;
+        self.unkept().retain(|id| !unkept.contains(id));
+        Ok(())
+    }
+
+    async fn write_begun(&self, ready: &[Ready]) -> Result<(), StoreError> {
         fail_point::reach(fail_point::AFTER_SENDING);
+        if ready.is_empty() || self.is_closed() {
+            // Nothing was sent: the pause began while `sending` was committed.
+            return self.commit(ready.iter().map(|ready| self.unsent(&ready.due)).collect()).await;
+        }
         let started_at = self.clock.now();
         let batch: Vec<Change> = ready.iter().map(|ready| ready.change.clone()).collect();
         let answers = tokio::time::timeout(BATCH_TIME_MAX, self.destination.connector.deliver(&batch)).await;
@@ -300,11 +421,20 @@ impl Deliver {
         }
         .into_iter();
         let mut outcomes = Vec::with_capacity(ready.len());
-        for item in &ready {
+        for item in ready {
             let answer = answers.next().unwrap_or_else(|| Err(missing_answer()));
             outcomes.push(self.conclude(item, started_at, answer).await?);
         }
         self.commit(outcomes).await
+    }
+
+    fn unsent(&self, due: &DueDelivery) -> Outcome {
+        Outcome {
+            delivery: due.id,
+            fingerprint: due.fingerprint.clone(),
+            attempt: None,
+            next: Next::Retry { due_at: self.clock.now(), counts: false },
+        }
     }
 
     /// Turns one answer into an outcome.
@@ -323,6 +453,10 @@ impl Deliver {
                 self.destination.with_breaker(|breaker| breaker.succeeded(self.clock.now()));
                 debug!(destination = self.destination.name, record = item.due.slot, row = receipt.row, "Delivered");
                 let row = (action == AttemptAction::Put).then(|| receipt.row.clone());
+                let next = match &item.step {
+                    Step::Settles(held) => Next::Settled(Held { row, ..held.clone() }),
+                    Step::Moves => Next::Known { person: item.change.person.clone(), learner: None, row: None },
+                };
                 Ok(Outcome {
                     delivery: item.due.id,
                     fingerprint: item.due.fingerprint.clone(),
@@ -336,12 +470,15 @@ impl Deliver {
                         words: receipt.words,
                         fields_digest: Some(item.fields_digest.clone()),
                     }),
-                    next: Next::Settled(Held { row, ..item.held.clone() }),
+                    next,
                 })
             }
             Err(error) => {
-                let failed = self.failed(&item.due, item.person, &error, During::Write);
-                if error.kind == ErrorKind::Unmatched {
+                let mut failed = self.failed(&item.due, item.person, &error, During::Write);
+                if error.kind == ErrorKind::Unmatched && matches!(item.step, Step::Moves) {
+                    // Whoever held it is gone, and their rows with them.
+                    failed.next = Next::Known { person: item.change.person.clone(), learner: None, row: None };
+                } else if error.kind == ErrorKind::Unmatched {
                     self.store.forget_link(self.destination.id, item.person).await?;
                 }
                 self.pause_if(&failed).await?;
@@ -362,26 +499,26 @@ impl Deliver {
     /// A failure before anything was written: each of the person's deliveries waits, or stays unknown.
     async fn postpone(
         &self,
-        work: &LaneWork,
+        person: PersonId,
+        due: &[&DueDelivery],
         action: AttemptAction,
         error: &DeliveryError,
         started_at: Timestamp,
     ) -> Result<(), StoreError> {
-        let mut outcomes = Vec::with_capacity(work.due.len());
+        let mut outcomes = Vec::with_capacity(due.len());
         let mut pause = None;
-        for due in &work.due {
+        for due in due {
             let during = if due.is_uncertain { During::Look } else { During::Read };
-            let decision = decide(error, &self.circumstances(due, during));
+            let decision = self.decide(due, error, during);
             outcomes.push(self.outcome(due, action, started_at, error, decision.next.clone()));
             pause = Some(decision);
         }
-        self.commit(outcomes).await?;
         if let Some(mut decision) = pause {
             // One failed call is one failure, however many rows were waiting for it.
-            self.count_failure(&mut decision, work.person);
+            self.count_failure(&mut decision, person);
             self.pause_if(&decision).await?;
         }
-        Ok(())
+        self.commit(outcomes).await
     }
 
     fn circumstances(&self, due: &DueDelivery, during: During) -> Circumstances {
@@ -397,8 +534,17 @@ impl Deliver {
     }
 
     fn failed(&self, due: &DueDelivery, person: PersonId, error: &DeliveryError, during: During) -> Decision {
-        let mut decision = decide(error, &self.circumstances(due, during));
+        let mut decision = self.decide(due, error, during);
         self.count_failure(&mut decision, person);
+        decision
+    }
+
+    /// Decides, and closes the gate at once if the destination is to pause: the others must not call while we commit.
+    fn decide(&self, due: &DueDelivery, error: &DeliveryError, during: During) -> Decision {
+        let decision = decide(error, &self.circumstances(due, during));
+        if let Some(pause) = &decision.pause {
+            self.destination.gate.close(PauseEnd::At(pause.until));
+        }
         decision
     }
 
@@ -406,19 +552,32 @@ impl Deliver {
         if decision.is_outage && self.destination.with_breaker(|breaker| breaker.failed(person)) {
             let until = self.clock.now().plus_ms(PROBE_MS);
             decision.pause = Some(super::retry::Pause { cause: "circuit_open", until });
+            self.destination.gate.close(PauseEnd::At(until));
         }
     }
 
     async fn pause_if(&self, decision: &Decision) -> Result<(), StoreError> {
-        let Some(pause) = &decision.pause else { return Ok(()) };
-        warn!(
-            destination = self.destination.name,
-            cause = pause.cause,
-            "Paused {} until {}",
-            self.destination.name,
-            pause.until
-        );
-        self.store.pause_destination(self.destination.id, pause.cause, Some(pause.until)).await
+        match &decision.pause {
+            Some(pause) => self.pause(pause.cause, PauseEnd::At(pause.until)).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Closes the gate and keeps the pause for the next life of the daemon.
+    async fn pause(&self, cause: &'static str, end: PauseEnd) -> Result<(), StoreError> {
+        self.destination.gate.close(end);
+        let name = &self.destination.name;
+        let until = match end {
+            PauseEnd::At(until) => {
+                warn!(destination = name, cause, "Paused {name} until {until}");
+                Some(until)
+            }
+            PauseEnd::Open => {
+                warn!(destination = name, cause, "Paused {name} until a person says that it is right");
+                None
+            }
+        };
+        self.store.pause_destination(self.destination.id, cause, until).await
     }
 
     fn outcome(
@@ -456,17 +615,34 @@ impl Deliver {
             return Ok(Turn::Rest(Some(self.clock.now().plus_ms(PROBING_MS))));
         };
         if cause == "throttled" {
-            self.store.resume_destination(self.destination.id).await?;
+            self.resume().await?;
             return Ok(Turn::Worked);
         }
+        self.probe().await
+    }
+
+    /// Before anything is written in this life of the daemon: is the account behind the credentials the one that we know? Somebody may have
+    /// put those of another company, or of the sandbox, into the file.
+    async fn recognise(&self) -> Result<Turn, StoreError> {
+        let Ok(_alone) = self.probing.try_lock() else {
+            return Ok(Turn::Rest(Some(self.clock.now().plus_ms(PROBING_MS))));
+        };
+        if self.destination.gate.is_recognised() {
+            return Ok(Turn::Worked);
+        }
+        self.probe().await
+    }
+
+    /// One cheap call decides whether the destination is written to: it answers, and it is the account that we know.
+    async fn probe(&self) -> Result<Turn, StoreError> {
         let again = match self.destination.connector.probe().await {
             Ok(account) => {
                 if self.store.recognise_account(self.destination.id, &account.identity).await? {
-                    info!(destination = self.destination.name, "{} answers again", self.destination.name);
-                    self.destination.with_breaker(super::breaker::Breaker::close);
-                    self.store.resume_destination(self.destination.id).await?;
+                    self.destination.gate.recognise();
+                    self.resume().await?;
                 } else {
-                    self.store.pause_destination(self.destination.id, "account_changed", None).await?;
+                    // `destinations rebase` says that it is right.
+                    self.pause("account_changed", PauseEnd::Open).await?;
                 }
                 return Ok(Turn::Worked);
             }
@@ -482,8 +658,16 @@ impl Deliver {
                 | ErrorKind::Superseded => ("circuit_open", self.clock.now().plus_ms(PROBE_MS)),
             },
         };
-        self.store.pause_destination(self.destination.id, again.0, Some(again.1)).await?;
+        self.pause(again.0, PauseEnd::At(again.1)).await?;
         Ok(Turn::Rest(Some(again.1)))
+    }
+
+    async fn resume(&self) -> Result<(), StoreError> {
+        self.destination.with_breaker(super::breaker::Breaker::close);
+        self.store.end_pause(self.destination.id).await?;
+        self.destination.gate.open();
+        info!(destination = self.destination.name, "{} is written to", self.destination.name);
+        Ok(())
     }
 }
 
@@ -494,6 +678,10 @@ fn park(due: &DueDelivery, cause: Cause, detail: &str) -> Outcome {
         attempt: None,
         next: Next::Parked { cause, detail: detail.to_owned() },
     }
+}
+
+fn without_route(due: &DueDelivery) -> Outcome {
+    park(due, Cause::MappingFailed("route".to_owned()), "its route is no longer configured")
 }
 
 fn missing_answer() -> DeliveryError {

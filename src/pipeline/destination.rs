@@ -1,13 +1,13 @@
 //! One configured destination as the pipeline sees it: its connector, its routes, its reference data, its breaker.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use learnsync_sdk::{Connector, DeliveryError, Description, MatchRule};
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::breaker::Breaker;
-use crate::domain::ids::{DestinationId, MappingId, RouteId};
+use crate::domain::ids::{DeliveryId, DestinationId, MappingId, RouteId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::mapping::{Mapping, ReferenceTable};
 
@@ -47,8 +47,74 @@ pub struct Destination {
     pub installation: String,
     /// Failures in a row.
     pub breaker: Mutex<Breaker>,
+    /// Who may call the target at this moment.
+    pub gate: Gate,
+    /// Writes whose outcome could not be kept: the store failed between them and their commit.
+    pub unkept: Mutex<Vec<DeliveryId>>,
     /// Lists and keeps reference data.
     pub references: References,
+}
+
+/// The pause in memory: it holds from the moment it is decided, also for workers that claimed their work before it was committed. And whether
+/// the account behind the credentials was recognised in this life of the daemon.
+#[derive(Debug, Default)]
+pub struct Gate(Mutex<GateState>);
+
+#[derive(Debug, Default)]
+struct GateState {
+    pause: Option<PauseEnd>,
+    is_recognised: bool,
+}
+
+/// When a pause ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PauseEnd {
+    /// At this time.
+    At(Timestamp),
+    /// When a person says so.
+    Open,
+}
+
+impl Gate {
+    fn state(&self) -> MutexGuard<'_, GateState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nobody calls the target from now on.
+    pub fn close(&self, end: PauseEnd) {
+        self.state().pause = Some(end);
+    }
+
+    /// The pause is over.
+    pub fn open(&self) {
+        self.state().pause = None;
+    }
+
+    /// Whether nobody may call.
+    #[must_use]
+    pub fn is_closed(&self, now: Timestamp) -> bool {
+        match self.state().pause {
+            None => false,
+            Some(PauseEnd::At(until)) => now < until,
+            Some(PauseEnd::Open) => true,
+        }
+    }
+
+    /// The account is the one that we know.
+    pub fn recognise(&self) {
+        self.state().is_recognised = true;
+    }
+
+    /// Whether it was recognised.
+    #[must_use]
+    pub fn is_recognised(&self) -> bool {
+        self.state().is_recognised
+    }
+
+    /// A person said that another account is right: it is asked once more who it is, and then written to.
+    pub fn rebase(&self) {
+        *self.state() = GateState::default();
+    }
 }
 
 impl Destination {
@@ -63,20 +129,45 @@ impl Destination {
         change(&mut self.breaker.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The reference data that the mappings need, listed when it is missing or old.
+    /// The reference data that the mappings need, listed when it is missing or old; none when it would have to be listed during a pause.
     ///
     /// # Errors
     /// The target could not be asked, and nothing is known from before.
-    pub async fn reference_table(&self, clock: &dyn Clock) -> Result<Arc<ReferenceTable>, DeliveryError> {
-        self.references.table(&*self.connector, &self.kinds(), clock, REFERENCES_MS).await
+    pub async fn reference_table(&self, clock: &dyn Clock) -> Result<Option<Arc<ReferenceTable>>, DeliveryError> {
+        self.list_references(clock, REFERENCES_MS).await
     }
 
     /// The same, but listed anew if the last list is more than a minute old: a course is unmapped, and may have been added since.
     ///
     /// # Errors
     /// As `reference_table`.
-    pub async fn newer_reference_table(&self, clock: &dyn Clock) -> Result<Arc<ReferenceTable>, DeliveryError> {
-        self.references.table(&*self.connector, &self.kinds(), clock, REFERENCES_AGAIN_MS).await
+    pub async fn newer_reference_table(&self, clock: &dyn Clock) -> Result<Option<Arc<ReferenceTable>>, DeliveryError> {
+        self.list_references(clock, REFERENCES_AGAIN_MS).await
+    }
+
+    async fn list_references(
+        &self,
+        clock: &dyn Clock,
+        age_max_ms: i64,
+    ) -> Result<Option<Arc<ReferenceTable>>, DeliveryError> {
+        // One task lists, the others wait for it.
+        let mut kept = self.references.0.lock().await;
+        if let Some((at, table)) = &*kept
+            && clock.now().0 - at.0 <= age_max_ms
+        {
+            return Ok(Some(Arc::clone(table)));
+        }
+        let mut table = ReferenceTable::default();
+        for kind in self.kinds() {
+            if self.gate.is_closed(clock.now()) {
+                return Ok(None);
+            }
+            let listed = self.connector.references(&kind).await?;
+            table.insert(kind, listed);
+        }
+        let table = Arc::new(table);
+        *kept = Some((clock.now(), Arc::clone(&table)));
+        Ok(Some(table))
     }
 
     fn kinds(&self) -> BTreeSet<String> {
@@ -84,30 +175,6 @@ impl Destination {
     }
 }
 
-/// Reference data and when it was listed. One task lists, the others wait for it.
+/// Reference data and when it was listed.
 #[derive(Default)]
 pub struct References(AsyncMutex<Option<(Timestamp, Arc<ReferenceTable>)>>);
-
-impl References {
-    async fn table(
-        &self,
-        connector: &dyn Connector,
-        kinds: &BTreeSet<String>,
-        clock: &dyn Clock,
-        age_max_ms: i64,
-    ) -> Result<Arc<ReferenceTable>, DeliveryError> {
-        let mut kept = self.0.lock().await;
-        if let Some((at, table)) = &*kept
-            && clock.now().0 - at.0 <= age_max_ms
-        {
-            return Ok(Arc::clone(table));
-        }
-        let mut table = ReferenceTable::default();
-        for kind in kinds {
-            table.insert(kind.clone(), connector.references(kind).await?);
-        }
-        let table = Arc::new(table);
-        *kept = Some((clock.now(), Arc::clone(&table)));
-        Ok(table)
-    }
-}

@@ -5,6 +5,7 @@ pub mod deliver;
 pub mod destination;
 pub mod intake;
 pub mod plan;
+pub mod portal;
 pub mod refresh;
 pub mod retry;
 pub mod worker;

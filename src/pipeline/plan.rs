@@ -70,7 +70,7 @@ fn holders<'a>(route: &PlannedRoute, facts: &'a PersonFacts) -> BTreeMap<String,
     let mut holders: BTreeMap<String, &KnownRecord> = BTreeMap::new();
     for known in facts.records.iter().filter(|known| known.record.kind == route.record) {
         let holder = holders.entry(slot_of(route.slot, &known.record)).or_insert(known);
-        if rank(known) > rank(holder) {
+        if rank(route, known, facts.now) > rank(route, holder, facts.now) {
             *holder = known;
         }
     }
@@ -78,7 +78,9 @@ fn holders<'a>(route: &PlannedRoute, facts: &'a PersonFacts) -> BTreeMap<String,
     for absent in &facts.absent {
         let slot = slot_of(route.slot, &absent.record);
         let holds_it = delivery_of(route, facts, &slot).is_some_and(|delivery| delivery.record == absent.id);
-        if holds_it && holders.get(&slot).is_some_and(|holder| rank(absent) > rank(holder)) {
+        if holds_it
+            && holders.get(&slot).is_some_and(|holder| rank(route, absent, facts.now) > rank(route, holder, facts.now))
+        {
             holders.remove(&slot);
         }
     }
@@ -89,16 +91,22 @@ fn holders<'a>(route: &PlannedRoute, facts: &'a PersonFacts) -> BTreeMap<String,
 #[must_use]
 pub fn slot_of(rule: SlotRule, record: &Record) -> String {
     match (rule, &record.course) {
-        (SlotRule::PersonCourse, Some(course)) => format!("course/{}/{}", record.learner_id, course.id),
+        (SlotRule::PersonCourse, Some(course)) => format!("{}/of/{}/{}", record.kind, record.learner_id, course.id),
         // Without a course there is nothing to share.
         (SlotRule::PersonCourse, None) | (SlotRule::Record, _) => record.key(),
     }
 }
 
-/// What is valid longest wins (for ever, when it does not expire), then the newest, then the key.
-fn rank(known: &KnownRecord) -> (bool, Option<LmsTime>, Option<LmsTime>, String) {
+/// What is delivered at all wins over what history leaves out; then what is valid longest (for ever, when it does not expire), then the
+/// newest, then the key.
+fn rank(
+    route: &PlannedRoute,
+    known: &KnownRecord,
+    now: Timestamp,
+) -> (bool, bool, Option<LmsTime>, Option<LmsTime>, String) {
     let record = &known.record;
-    (record.valid_until.is_none(), record.valid_until, record.achieved, record.key())
+    let is_delivered = skip(route, record.achieved, now).is_none();
+    (is_delivered, record.valid_until.is_none(), record.valid_until, record.achieved, record.key())
 }
 
 fn change(
@@ -122,9 +130,10 @@ fn change(
         return None;
     }
     let is_told = match delivery.state {
+        // What a route that only appends has told, may have told, or left out, stays so: it cannot be changed.
+        DeliveryState::Settled | DeliveryState::Skipped if route.mode == RouteMode::Append => true,
         DeliveryState::Skipped => skip(route, known.record.achieved, now).is_some(),
-        // What a route that only appends has told stays told: it cannot be changed.
-        DeliveryState::Settled => route.mode == RouteMode::Append,
+        DeliveryState::Settled => false,
         DeliveryState::Pending
         | DeliveryState::Sending
         | DeliveryState::Uncertain
@@ -271,6 +280,7 @@ mod tests {
         assert_eq!(changes(RouteMode::State, DeliveryState::Settled, 2), 1);
         assert_eq!(changes(RouteMode::State, DeliveryState::Parked, 2), 1);
         assert_eq!(changes(RouteMode::Append, DeliveryState::Settled, 2), 0, "told is told");
+        assert_eq!(changes(RouteMode::Append, DeliveryState::Skipped, 2), 0, "and so is what may have been told");
         assert_eq!(changes(RouteMode::Append, DeliveryState::Pending, 2), 1);
     }
 
@@ -291,7 +301,7 @@ mod tests {
         };
         let holder = |records: Vec<KnownRecord>, absent: Vec<KnownRecord>, held_by: Option<i64>| {
             let deliveries = held_by.into_iter().map(|id| KnownDelivery {
-                slot: "course/u/c".to_owned(),
+                slot: "completion/of/u/c".to_owned(),
                 record: RecordId(id),
                 ..delivery(DeliveryState::Settled, u8::try_from(id).expect("small"))
             });
@@ -311,6 +321,22 @@ mod tests {
             None,
             "absence from one read gives nothing away"
         );
-        assert_eq!(holder(vec![forever], vec![long], Some(2)), Some(3), "something greater takes it");
+        assert_eq!(holder(vec![forever.clone()], vec![long], Some(2)), Some(3), "something greater takes it");
+        let mut left_out = forever;
+        left_out.record.achieved = NaiveDate::from_ymd_opt(2019, 1, 1).map(LmsTime::Date);
+        let since = NaiveDate::from_ymd_opt(2020, 1, 1).expect("a date");
+        let plan = Plan {
+            routes: vec![PlannedRoute {
+                slot: SlotRule::PersonCourse,
+                ..route(RouteMode::State, History::Since(since))
+            }],
+        };
+        let facts =
+            PersonFacts { now: NOW, records: vec![left_out, short], absent: Vec::new(), deliveries: Vec::new() };
+        let changes = plan.changes(&facts);
+        assert!(
+            matches!(&changes[..], [WantedChange::Create { record: RecordId(1), skip: None, .. }]),
+            "what history leaves out competes for nothing: {changes:?}"
+        );
     }
 }

@@ -1,77 +1,29 @@
 //! Refresh: a dirty learner is read from the LMS, and what was read becomes records and obligations.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use tracing::{debug, info, warn};
 
 use super::plan::Plan;
-use super::retry::{backoff_ms, throttled_until};
+use super::portal::{Portal, REFUSED_MS};
+use super::retry::backoff_ms;
 use super::worker::{Bell, Turn, Work};
 use crate::domain::chance::Entropy;
 use crate::domain::record::LearnerRecords;
 use crate::domain::time::{Clock, Timestamp};
 use crate::fail_point;
-use crate::lms::{Lms, LmsError};
-use crate::store::{ClaimedSubject, Read, Store, StoreError};
+use crate::lms::LmsError;
+use crate::store::{ClaimedSubject, NextSubject, Read, Store, StoreError};
 use crate::telemetry::Metrics;
-
-/// How long nothing is read from a portal that refuses our credentials or logins, in milliseconds.
-const REFUSED_MS: i64 = 5 * 60_000;
-
-/// A portal to read from, and until when it is left alone.
-pub struct Portal {
-    /// Its client.
-    pub lms: Arc<dyn Lms>,
-    rest: Mutex<Rest>,
-}
-
-/// A portal that fails is left alone as a whole: a thousand dirty learners must not each find out anew.
-#[derive(Clone, Copy, Debug)]
-struct Rest {
-    until: Timestamp,
-    failures: u32,
-}
-
-impl Portal {
-    /// A portal that may be read at once.
-    #[must_use]
-    pub fn new(lms: Arc<dyn Lms>) -> Self {
-        Self { lms, rest: Mutex::new(Rest { until: Timestamp(0), failures: 0 }) }
-    }
-
-    fn rests_until(&self) -> Timestamp {
-        self.rest.lock().unwrap_or_else(PoisonError::into_inner).until
-    }
-
-    fn failed(&self, error: &LmsError, now: Timestamp, random: u64) -> Timestamp {
-        let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
-        let until = match error {
-            LmsError::Throttled(after) => throttled_until(after, now),
-            LmsError::Unauthorized(_) | LmsError::LoginLimit(_) => now.plus_ms(REFUSED_MS),
-            LmsError::Unavailable(_) => now.plus_ms(1_000 + backoff_ms(rest.failures, random)),
-            // These are about one learner, not about the portal.
-            LmsError::Forbidden(_) | LmsError::Misunderstood(_) | LmsError::PartialRead(_) => rest.until,
-        };
-        if until > rest.until {
-            rest.until = until;
-            rest.failures += 1;
-        }
-        rest.until
-    }
-
-    fn succeeded(&self) {
-        *self.rest.lock().unwrap_or_else(PoisonError::into_inner) = Rest { until: Timestamp(0), failures: 0 };
-    }
-}
 
 /// The step; several of them may run at once.
 pub struct Refresh {
     /// The ledger.
     pub store: Arc<Store>,
     /// The portals, by name.
-    pub portals: Arc<BTreeMap<String, Portal>>,
+    pub portals: BTreeMap<String, Arc<Portal>>,
     /// The routes.
     pub plan: Arc<Plan>,
     /// Tells the time: a read's start is its version.
@@ -93,8 +45,9 @@ impl Work for Refresh {
     }
 
     async fn run_once(&self) -> Result<Turn, StoreError> {
-        let Some(claimed) = self.store.claim_subjects(1).await?.pop() else {
-            return Ok(Turn::Rest(self.store.next_due_subject().await?));
+        let claimed = match self.store.next_subject().await? {
+            NextSubject::Dirty(claimed) => claimed,
+            NextSubject::Rest(until) => return Ok(Turn::Rest(until)),
         };
         // Whoever found work wakes the next: there may be more than one worker can do.
         self.more.ring();
@@ -113,7 +66,11 @@ impl Work for Refresh {
             return Ok(Turn::Worked);
         }
         match self.read(portal, &claimed).await {
-            Ok(read) => {
+            Ok(None) => {
+                let due_at = self.soon_after(portal.rests_until());
+                self.store.postpone_refresh(claimed, due_at).await?;
+            }
+            Ok(Some(read)) => {
                 portal.succeeded();
                 self.metrics.refresh_ended(if read.learner.is_some() { "read" } else { "unknown_user" });
                 self.keep(claimed, read).await?;
@@ -123,7 +80,8 @@ impl Work for Refresh {
                 let now = self.clock.now();
                 let random = self.entropy.below(u64::MAX);
                 let own = now.plus_ms(1_000 + backoff_ms(claimed.tries, random));
-                let due_at = self.soon_after(portal.failed(&error, now, random)).max(own);
+                let rests_until = portal.failed(&self.store, &error, now, random).await?;
+                let due_at = self.soon_after(rests_until).max(own);
                 warn!(subject = %claimed.subject, error = %error, "Could not read a learner; reading again at {due_at}");
                 self.store.postpone_refresh(claimed, due_at).await?;
             }
@@ -133,16 +91,19 @@ impl Work for Refresh {
 }
 
 impl Refresh {
-    /// Reads the profile and the records. Nothing is published unless all of it was read.
-    async fn read(&self, portal: &Portal, claimed: &ClaimedSubject) -> Result<Read, LmsError> {
+    /// Reads the profile and the records. Nothing is published unless all of it was read; none when the portal's rest began meanwhile.
+    async fn read(&self, portal: &Portal, claimed: &ClaimedSubject) -> Result<Option<Read>, LmsError> {
         let started_at = self.clock.now();
         let learner = portal.lms.learner(&claimed.lms_id).await?;
         fail_point::reach(fail_point::MID_PAGE);
+        if portal.rests_until() > self.clock.now() {
+            return Ok(None);
+        }
         let records = match learner {
             Some(_) => portal.lms.records(&claimed.lms_id).await?,
             None => LearnerRecords::default(),
         };
-        Ok(Read { started_at, learner, records })
+        Ok(Some(Read { started_at, learner, records }))
     }
 
     async fn keep(&self, claimed: ClaimedSubject, read: Read) -> Result<(), StoreError> {
@@ -157,7 +118,7 @@ impl Refresh {
             info!(%subject, expired = counts.expired, "The LMS does not show what an event promised; left to the night");
         }
         debug!(%subject, new = counts.new, changed = counts.changed, wanted = counts.wanted, "Read a learner");
-        if counts.wanted > 0 {
+        if counts.wanted > 0 || counts.waiting > 0 {
             self.deliver.iter().for_each(|bell| bell.ring());
         }
         Ok(())

@@ -75,7 +75,7 @@ pub fn decide(error: &DeliveryError, given: &Circumstances) -> Decision {
         |cause| Decision { next: Next::Parked { cause, detail: error.message.clone() }, pause: None, is_outage: false };
     let wait = |cause, until| Decision {
         next: match given.during {
-            During::Look => Next::Uncertain { due_at: until },
+            During::Look => Next::Uncertain { due_at: until, counts: false },
             During::Read | During::Write => Next::Retry { due_at: until, counts: false },
         },
         pause: Some(Pause { cause, until }),
@@ -104,7 +104,7 @@ fn fail(error: &DeliveryError, given: &Circumstances) -> Decision {
         During::Read => false,
     };
     let next = match is_unknown {
-        true => Next::Uncertain { due_at: due_at.max(given.now.plus_ms(given.settle_ms)) },
+        true => Next::Uncertain { due_at: due_at.max(given.now.plus_ms(given.settle_ms)), counts: true },
         false => Next::Retry { due_at, counts: true },
     };
     Decision { next, pause: None, is_outage: true }
@@ -161,7 +161,7 @@ mod tests {
     fn an_unknown_outcome_is_looked_up_and_never_before_the_target_has_settled() {
         for tries in 0..7 {
             let decision = after(ErrorKind::Ambiguous, During::Write, tries);
-            let Next::Uncertain { due_at } = decision.next else { panic!("{decision:?}") };
+            let Next::Uncertain { due_at, counts: true } = decision.next else { panic!("{decision:?}") };
             assert!(due_at >= NOW.plus_ms(60_000));
         }
         assert!(matches!(after(ErrorKind::Ambiguous, During::Read, 0).next, Next::Retry { counts: true, .. }));

@@ -11,9 +11,9 @@ use crate::domain::time::{Clock, Timestamp};
 use crate::store::StoreError;
 
 /// The longest rest: bounds what a jump of the clock can cost.
-const REST_MAX: Duration = Duration::from_secs(30);
+pub const REST_MAX: Duration = Duration::from_secs(30);
 
-/// The rest after the store failed.
+/// The rest after the store failed; doubled each time in a row, up to the longest rest.
 const FAILED_REST: Duration = Duration::from_secs(1);
 
 /// Wakes the workers of one step. A ring while nobody rests is not lost.
@@ -53,28 +53,50 @@ pub trait Work: Send + Sync {
     async fn run_once(&self) -> Result<Turn, StoreError>;
 }
 
-/// Works until told to stop; a turn that has begun is finished.
-pub async fn work(work: Arc<dyn Work>, bell: Arc<Bell>, clock: Arc<dyn Clock>, mut stop: watch::Receiver<bool>) {
+/// Works until told to stop, resting `rest_max` at most; a turn that has begun is finished.
+pub async fn work(
+    work: Arc<dyn Work>,
+    bell: Arc<Bell>,
+    clock: Arc<dyn Clock>,
+    rest_max: Duration,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut failed_rest = FAILED_REST;
     while !*stop.borrow_and_update() {
-        let rest = match work.run_once().await {
-            Ok(Turn::Worked) => continue,
-            Ok(Turn::Rest(until)) => {
-                // Said after everything that was done: who waits for a result waits for this line.
-                debug!(step = work.name(), "Nothing to do");
-                until.map_or(REST_MAX, |until| {
-                    let ms = u64::try_from(until.0.saturating_sub(clock.now().0)).unwrap_or(0);
-                    Duration::from_millis(ms).min(REST_MAX)
-                })
+        let until = match work.run_once().await {
+            Ok(Turn::Worked) => {
+                failed_rest = FAILED_REST;
+                continue;
             }
+            Ok(Turn::Rest(until)) => until,
             Err(StoreError::Closed) => {
                 error!(step = work.name(), "The store is closed; this step stops");
                 return;
             }
             Err(failure) => {
-                warn!(step = work.name(), error = %failure, "The store failed; trying again in a second");
-                FAILED_REST
+                warn!(
+                    step = work.name(),
+                    error = %failure,
+                    "The store failed; trying again in {} s",
+                    failed_rest.as_secs()
+                );
+                // No bell wakes it: workers that fail ring for each other, and each turn asks the LMS or a target anew.
+                tokio::select! {
+                    biased;
+                    _ = stop.changed() => {}
+                    () = tokio::time::sleep(failed_rest) => {}
+                }
+                failed_rest = (failed_rest * 2).min(REST_MAX);
+                continue;
             }
         };
+        failed_rest = FAILED_REST;
+        // Said after everything that was done: who waits for a result waits for this line.
+        debug!(step = work.name(), "Nothing to do");
+        let rest = until.map_or(rest_max, |until| {
+            let ms = u64::try_from(until.0.saturating_sub(clock.now().0)).unwrap_or(0);
+            Duration::from_millis(ms).min(rest_max)
+        });
         tokio::select! {
             biased;
             _ = stop.changed() => {}

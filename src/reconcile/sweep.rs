@@ -13,8 +13,9 @@ use super::schedule::Schedule;
 use crate::domain::chance::Entropy;
 use crate::domain::ids::DestinationId;
 use crate::domain::time::{Clock, Timestamp};
-use crate::lms::{Lms, LmsError};
-use crate::pipeline::retry::{backoff_ms, throttled_until};
+use crate::lms::LmsError;
+use crate::pipeline::portal::Portal;
+use crate::pipeline::retry::backoff_ms;
 use crate::pipeline::worker::{Bell, Turn, Work};
 use crate::store::{Store, StoreError, Sweep as Run};
 
@@ -23,10 +24,8 @@ const FAILED_MS: i64 = 10_000;
 
 /// The sweep of one portal.
 pub struct Sweep {
-    /// The portal's name.
-    pub portal: String,
-    /// Its client.
-    pub lms: Arc<dyn Lms>,
+    /// The portal; its rest holds for us, too.
+    pub portal: Arc<Portal>,
     /// The ledger.
     pub store: Arc<Store>,
     /// When it is due.
@@ -48,29 +47,34 @@ pub struct Sweep {
 #[async_trait]
 impl Work for Sweep {
     fn name(&self) -> String {
-        format!("sweep of {}", self.portal)
+        format!("sweep of {}", self.portal.name)
     }
 
     async fn run_once(&self) -> Result<Turn, StoreError> {
         let now = self.clock.now();
-        let last = self.store.last_sweep_at(&self.portal).await?;
+        let last = self.store.last_sweep_at(&self.portal.name).await?;
         let is_asked = self.asked.swap(false, Ordering::SeqCst);
         if !is_asked && !self.under_way.load(Ordering::SeqCst) && !self.schedule.due(last, now) {
             return Ok(Turn::Rest(self.schedule.next_after(now)));
         }
-        let run = self.store.begin_sweep(&self.portal).await?;
+        let rests_until = self.portal.rests_until();
+        if rests_until > now {
+            self.asked.fetch_or(is_asked, Ordering::SeqCst);
+            return Ok(Turn::Rest(Some(rests_until)));
+        }
+        let run = self.store.begin_sweep(&self.portal.name).await?;
         if !self.under_way.swap(true, Ordering::SeqCst) {
-            info!(portal = self.portal, page = run.next_page, "Sweep began at page {}", run.next_page);
+            info!(portal = self.portal.name, page = run.next_page, "Sweep began at page {}", run.next_page);
             self.look_up_unmatched().await?;
         }
-        match self.lms.learner_ids(run.next_page).await {
+        match self.portal.lms.learner_ids(run.next_page).await {
             Ok(page) => {
                 let mut run = run;
                 run.next_page += 1;
                 run.counts.learners += page.ids.len() as u64;
                 run.counts.total_first = run.counts.total_first.or(Some(page.total));
                 run.counts.total_last = Some(page.total);
-                self.store.advance_sweep(&self.portal, page.ids, run.clone()).await?;
+                self.store.advance_sweep(&self.portal.name, page.ids, run.clone()).await?;
                 self.refresh.ring();
                 if !page.more {
                     self.finish(&run).await?;
@@ -78,8 +82,8 @@ impl Work for Sweep {
                 Ok(Turn::Worked)
             }
             Err(error) => {
-                let until = self.again_at(&error);
-                warn!(portal = self.portal, page = run.next_page, error = %error, "The sweep waits until {until}");
+                let until = self.again_at(&error).await?;
+                warn!(portal = self.portal.name, page = run.next_page, error = %error, "The sweep waits until {until}");
                 Ok(Turn::Rest(Some(until)))
             }
         }
@@ -101,22 +105,16 @@ impl Sweep {
         let counts = run.counts;
         if counts.total_first != counts.total_last {
             // Rows moved between pages while we read: whoever fell through is found by the next sweep.
-            info!(portal = self.portal, first = ?counts.total_first, last = ?counts.total_last, "Learners came or went during the sweep");
+            info!(portal = self.portal.name, first = ?counts.total_first, last = ?counts.total_last, "Learners came or went during the sweep");
         }
-        info!(portal = self.portal, learners = counts.learners, "Sweep marked {} learners", counts.learners);
+        info!(portal = self.portal.name, learners = counts.learners, "Sweep marked {} learners", counts.learners);
         self.store.finish_sweep(run.id, true).await
     }
 
-    fn again_at(&self, error: &LmsError) -> Timestamp {
+    async fn again_at(&self, error: &LmsError) -> Result<Timestamp, StoreError> {
         let now = self.clock.now();
-        match error {
-            LmsError::Throttled(after) => throttled_until(after, now),
-            LmsError::Unavailable(_)
-            | LmsError::PartialRead(_)
-            | LmsError::Unauthorized(_)
-            | LmsError::LoginLimit(_)
-            | LmsError::Forbidden(_)
-            | LmsError::Misunderstood(_) => now.plus_ms(FAILED_MS + backoff_ms(3, self.entropy.below(u64::MAX))),
-        }
+        let random = self.entropy.below(u64::MAX);
+        let rests_until = self.portal.failed(&self.store, error, now, random).await?;
+        Ok(rests_until.max(now.plus_ms(FAILED_MS + backoff_ms(3, random))))
     }
 }

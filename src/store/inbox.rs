@@ -59,7 +59,7 @@ impl Store {
     /// The store failed, or a day's key is gone.
     pub async fn take_new_events(&self) -> Result<Vec<NewEvent>, StoreError> {
         self.writer
-            .run(|tx| {
+            .run("take_new_events", |tx| {
                 let last: i64 = intake::table.select(intake::last_event_id).first(tx.db)?;
                 let rows: Vec<(i64, String, i64, String, String, Vec<u8>, i64)> = event::table
                     .inner_join(portal::table)
@@ -93,7 +93,7 @@ impl Store {
     pub async fn finish_intake(&self, batch: Vec<Taken>) -> Result<IntakeCounts, StoreError> {
         let now = self.clock.now().0;
         self.writer
-            .run(move |tx| {
+            .run("finish_intake", move |tx| {
                 let mut counts = IntakeCounts::default();
                 for taken in &batch {
                     for (position, (reading, dedupe)) in (0_i64..).zip(&taken.readings) {
@@ -131,9 +131,16 @@ fn keep_reading(
                 reading::table
                     .inner_join(event::table.on(event::id.eq(reading::event_id)))
                     .filter(reading::dedupe.eq(dedupe.as_slice()))
+                    // A repeat of a repeat is none: each would stretch the time in which nothing is read.
+                    .filter(reading::disposition.eq("marked"))
                     .filter(event::received_at.ge(taken.received_at - window)),
             ))
             .get_result(tx.db)?;
+            // Without a correlation id it may be another event that looks the same: it counts as a repeat, and is read all the same.
+            if is_repeat && !read.ids.contains_key("correlationid") {
+                mark_live(tx.db, subject_id, now)?;
+                counts.marked += 1;
+            }
             (if is_repeat { "duplicate" } else { "marked" }, Some(subject_id))
         }
     };

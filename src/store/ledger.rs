@@ -5,7 +5,7 @@ use learnsync_sdk::PersonMatch;
 use sha2::{Digest, Sha256};
 
 use super::queue::{dequeue, enqueue};
-use super::schema::{attempt, delivery, link, person};
+use super::schema::{attempt, delivery, destination, link, person, route};
 use super::seal::person_scope;
 use super::writer::Tx;
 use super::{Store, StoreError};
@@ -22,7 +22,7 @@ impl Store {
     pub async fn commit_link(&self, destination: DestinationId, found: LinkFound) -> Result<(), StoreError> {
         let now = self.clock.now().0;
         self.writer
-            .run(move |tx| {
+            .run("commit_link", move |tx| {
                 let (state, remote, rule, candidates) = match &found.found {
                     PersonMatch::Found { person, rule } => {
                         ("linked", Some(person.clone()), Some(rule.to_string()), None)
@@ -60,7 +60,7 @@ impl Store {
     /// The store failed.
     pub async fn forget_link(&self, destination: DestinationId, person: PersonId) -> Result<(), StoreError> {
         self.writer
-            .run(move |tx| {
+            .run("forget_link", move |tx| {
                 let row = link::table.find((destination.0, person.0)).filter(link::is_pinned.eq(0));
                 diesel::delete(row).execute(tx.db)?;
                 Ok(())
@@ -68,21 +68,26 @@ impl Store {
             .await
     }
 
-    /// Commits that writes begin: from here on a crash leaves their outcome unknown. Answers which of them may be written.
+    /// Commits that writes begin, each with the person in the target whom it is for: from here on a crash leaves their outcome unknown.
+    /// Answers which of them may be written.
     ///
     /// # Errors
     /// The store failed; nothing may be written.
     pub async fn begin_sending(
         &self,
         destination: DestinationId,
-        deliveries: Vec<DeliveryId>,
+        deliveries: Vec<(DeliveryId, String)>,
     ) -> Result<Vec<DeliveryId>, StoreError> {
         let now = self.clock.now().0;
         let epoch = self.epoch;
         self.writer
-            .run(move |tx| {
+            .run("begin_sending", move |tx| {
                 let mut begun = Vec::with_capacity(deliveries.len());
-                for id in deliveries {
+                let state: String = destination::table.find(destination.0).select(destination::state).first(tx.db)?;
+                if state != "active" {
+                    return Ok(begun);
+                }
+                for (id, person) in deliveries {
                     let row = delivery::table.find(id.0);
                     let (state, due_at): (String, Option<i64>) =
                         row.select((delivery::state, delivery::due_at)).first(tx.db)?;
@@ -95,6 +100,7 @@ impl Store {
                             delivery::state.eq("sending"),
                             delivery::sending_epoch.eq(epoch),
                             delivery::sending_at.eq(now),
+                            delivery::sending_person.eq(Some(person)),
                             delivery::due_at.eq(None::<i64>),
                             delivery::cause.eq(None::<String>),
                             delivery::cause_detail.eq(None::<String>),
@@ -110,17 +116,17 @@ impl Store {
     /// Commits attempts and what follows from them.
     ///
     /// # Errors
-    /// The store failed; the deliveries stay in `sending` and become uncertain at the next start.
+    /// The store failed; the deliveries stay in `sending`, and must be given to `interrupt_writes`.
     pub async fn commit_outcomes(&self, destination: DestinationId, outcomes: Vec<Outcome>) -> Result<(), StoreError> {
         let now = self.clock.now();
         let epoch = self.epoch;
         self.writer
-            .run(move |tx| {
+            .run("commit_outcomes", move |tx| {
                 for outcome in &outcomes {
                     if let Some(attempt) = &outcome.attempt {
                         append_attempt(tx, epoch, outcome.delivery.0, attempt)?;
                     }
-                    follow(tx, destination, outcome, now)?;
+                    follow(tx, destination, outcome, epoch, now)?;
                 }
                 fail_point::reach(fail_point::BEFORE_OUTCOME);
                 Ok(())
@@ -133,14 +139,77 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn release_unmatched(&self, destination: DestinationId) -> Result<usize, StoreError> {
+        let epoch = self.epoch;
         let now = self.clock.now();
         self.writer
-            .run(move |tx| {
+            .run("release_unmatched", move |tx| {
                 let mut released = 0;
                 for cause in [Cause::Unmatched, Cause::AmbiguousPerson] {
-                    released += release_like(tx.db, destination.0, &cause.word(), now)?;
+                    released += release_like(tx.db, destination.0, &cause.word(), epoch, now)?;
                 }
                 Ok(released)
+            })
+            .await
+    }
+
+    /// Tries again, at a destination, all that is parked for a cause: a person said that its reason is gone.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn retry_cause(&self, destination: DestinationId, cause: &str) -> Result<usize, StoreError> {
+        let now = self.clock.now();
+        let epoch = self.epoch;
+        // The word may hold what SQL's `like` takes for a wildcard.
+        let cause = cause.to_owned();
+        self.writer
+            .run("retry_cause", move |tx| {
+                let rows: Vec<(i64, i64)> = delivery::table
+                    .filter(delivery::destination_id.eq(destination.0).and(delivery::state.eq("parked")))
+                    .filter(delivery::cause.eq(&cause))
+                    .select((delivery::id, delivery::destination_id))
+                    .load(tx.db)?;
+                release_rows(tx.db, &rows, epoch, now)
+            })
+            .await
+    }
+
+    /// Pins a learner to a person in a destination: a decision that no rule overrules. What the target holds under somebody else moves.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn pin_link(&self, destination: DestinationId, person: PersonId, remote: &str) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let epoch = self.epoch;
+        let remote = remote.to_owned();
+        self.writer
+            .run("pin_link", move |tx| {
+                let columns = (
+                    link::state.eq("linked"),
+                    link::remote_person.eq(Some(remote.as_str())),
+                    link::rule.eq(Some("pinned")),
+                    link::candidates.eq(None::<String>),
+                    link::checked_at.eq(now.0),
+                    link::is_pinned.eq(1_i64),
+                );
+                diesel::insert_into(link::table)
+                    .values((link::destination_id.eq(destination.0), link::person_id.eq(person.0), columns.clone()))
+                    .on_conflict((link::destination_id, link::person_id))
+                    .do_update()
+                    .set(columns)
+                    .execute(tx.db)?;
+                let of_person = delivery::table
+                    .inner_join(route::table)
+                    .filter(delivery::person_id.eq(person.0).and(delivery::destination_id.eq(destination.0)));
+                let held_elsewhere: Vec<i64> = of_person
+                    .filter(delivery::state.eq("settled").and(route::mode.eq("state")))
+                    .filter(delivery::held_person.ne(&remote))
+                    .select(delivery::id)
+                    .load(tx.db)?;
+                for id in held_elsewhere {
+                    make_pending(tx.db, id, epoch, now)?;
+                }
+                release(tx.db, Some(person.0), &["unmatched", "ambiguous_person"], epoch, now)?;
+                Ok(())
             })
             .await
     }
@@ -151,7 +220,7 @@ impl Store {
     /// The store failed.
     pub async fn verify_chain(&self) -> Result<Result<usize, i64>, StoreError> {
         self.writer
-            .run(|tx| {
+            .run("verify_chain", |tx| {
                 let mut previous = vec![0; 32];
                 let mut count = 0;
                 loop {
@@ -178,11 +247,18 @@ impl Store {
 }
 
 /// Sets a delivery's next state.
-fn follow(tx: &mut Tx<'_>, destination: DestinationId, outcome: &Outcome, now: Timestamp) -> Result<(), StoreError> {
+fn follow(
+    tx: &mut Tx<'_>,
+    destination: DestinationId,
+    outcome: &Outcome,
+    epoch: i64,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     let id = outcome.delivery.0;
     let row = delivery::table.find(id);
-    let (state, due_at, wanted): (String, Option<i64>, Vec<u8>) =
-        row.select((delivery::state, delivery::due_at, delivery::wanted_fingerprint)).first(tx.db)?;
+    let (state, due_at, wanted, person): (String, Option<i64>, Vec<u8>, i64) = row
+        .select((delivery::state, delivery::due_at, delivery::wanted_fingerprint, delivery::person_id))
+        .first(tx.db)?;
     if let Some(due_at) = due_at {
         dequeue(tx.db, destination.0, id, due_at)?;
     }
@@ -191,14 +267,18 @@ fn follow(tx: &mut Tx<'_>, destination: DestinationId, outcome: &Outcome, now: T
     diesel::update(row).set(delivery::attempts.eq(delivery::attempts + attempts)).execute(tx.db)?;
     let place =
         |state: DeliveryState, due_at: Option<i64>| (delivery::state.eq(state.as_str()), delivery::due_at.eq(due_at));
-    let no_sending = (delivery::sending_epoch.eq(None::<i64>), delivery::sending_at.eq(None::<i64>));
+    let no_sending = (
+        delivery::sending_epoch.eq(None::<i64>),
+        delivery::sending_at.eq(None::<i64>),
+        delivery::sending_person.eq(None::<String>),
+    );
     let no_cause = (delivery::cause.eq(None::<String>), delivery::cause_detail.eq(None::<String>));
     match &outcome.next {
         Next::Settled(held) => {
             let words = outcome.attempt.as_ref().map(|attempt| attempt.words.clone()).unwrap_or_default();
             let receipt = seal_for(tx, id, words.as_bytes())?;
             // The facts may have changed while we wrote the older ones: then that is the next thing to write.
-            let (state, due_at) = match is_current {
+            let (state, due_at) = match is_current && is_linked_to(tx.db, destination.0, person, &held.person)? {
                 true => (DeliveryState::Settled, None),
                 false => (DeliveryState::Pending, Some(now.0)),
             };
@@ -236,13 +316,62 @@ fn follow(tx: &mut Tx<'_>, destination: DestinationId, outcome: &Outcome, now: T
                 .execute(tx.db)?;
             enqueue(tx.db, destination.0, id, due_at.0)?;
         }
-        Next::Uncertain { due_at } => {
+        Next::Uncertain { due_at, counts } => {
             // A look that could not be made leaves the first attempt's epoch and time.
             diesel::update(row)
-                .set((place(DeliveryState::Uncertain, Some(due_at.0)), delivery::tries.eq(delivery::tries + 1)))
+                .set((
+                    place(DeliveryState::Uncertain, Some(due_at.0)),
+                    delivery::tries.eq(delivery::tries + i64::from(*counts)),
+                ))
                 .execute(tx.db)?;
             debug_assert!(matches!(state.as_str(), "sending" | "uncertain"), "only what was sent can be uncertain");
             enqueue(tx.db, destination.0, id, due_at.0)?;
+        }
+        Next::Known { person: known, learner, row: held_row } => {
+            // Nothing there, but whoever wrote before us may have written to the one whom the learner is now.
+            // It may also be another learner's by now: accounts are merged while we look.
+            let is_learner = learner.is_some_and(|learner| learner.0 == person);
+            let looks_again = held_row.is_none() && !is_learner && super::doubt::is_old_enough_to_doubt(tx.db, id)?;
+            let state = if looks_again { DeliveryState::Uncertain } else { DeliveryState::Pending };
+            diesel::update(row)
+                .set((
+                    place(state, Some(now.0)),
+                    (
+                        delivery::sending_epoch.eq(looks_again.then_some(epoch)),
+                        delivery::sending_at.eq(looks_again.then_some(now.0)),
+                        delivery::sending_person.eq(None::<String>),
+                    ),
+                    no_cause,
+                    delivery::held_person.eq(held_row.as_ref().map(|_| known)),
+                    delivery::held_row.eq(held_row),
+                    delivery::held_fields_digest.eq(None::<Vec<u8>>),
+                    delivery::held_fingerprint.eq(None::<Vec<u8>>),
+                    delivery::tries.eq(0),
+                ))
+                .execute(tx.db)?;
+            enqueue(tx.db, destination.0, id, now.0)?;
+        }
+        Next::Several { person: known, detail } => {
+            diesel::update(row)
+                .set((
+                    place(DeliveryState::Parked, None),
+                    no_sending,
+                    delivery::cause.eq(Cause::Duplicated.word()),
+                    delivery::cause_detail.eq(detail),
+                ))
+                .execute(tx.db)?;
+            // When a person has chosen, it is looked up under whom we found them.
+            diesel::update(row).set(delivery::sending_person.eq(known)).execute(tx.db)?;
+        }
+        Next::MaybeLost { detail } => {
+            diesel::update(row)
+                .set((
+                    place(DeliveryState::Skipped, None),
+                    no_sending,
+                    delivery::cause.eq(Cause::MaybeLost.word()),
+                    delivery::cause_detail.eq(detail),
+                ))
+                .execute(tx.db)?;
         }
         Next::Parked { cause, detail } => {
             // What was refused may be right by now: the facts changed while it was on its way.
@@ -277,6 +406,47 @@ fn follow(tx: &mut Tx<'_>, destination: DestinationId, outcome: &Outcome, now: T
     Ok(())
 }
 
+/// Seals a delivery's receipt and attempts under another person's key: theirs is the fact now.
+pub(crate) fn seal_anew(tx: &mut Tx<'_>, delivery_id: i64, person_id: i64) -> Result<(), StoreError> {
+    let (receipt, from): (Option<Vec<u8>>, i64) = delivery::table
+        .inner_join(person::table)
+        .filter(delivery::id.eq(delivery_id))
+        .select((delivery::receipt, person::subject_id))
+        .first(tx.db)?;
+    let to: i64 = person::table.find(person_id).select(person::subject_id).first(tx.db)?;
+    let (from, to) = (person_scope(SubjectId(from)), person_scope(SubjectId(to)));
+    if from == to {
+        return Ok(());
+    }
+    let again = |tx: &mut Tx<'_>, sealed: &[u8]| {
+        let plain = tx.sealer.open_sealed(&from, sealed)?;
+        tx.seal(&to, &plain)
+    };
+    if let Some(sealed) = receipt {
+        let sealed = again(tx, &sealed)?;
+        diesel::update(delivery::table.find(delivery_id)).set(delivery::receipt.eq(sealed)).execute(tx.db)?;
+    }
+    let attempts: Vec<(i64, Option<Vec<u8>>)> = attempt::table
+        .filter(attempt::delivery_id.eq(delivery_id))
+        .select((attempt::id, attempt::words))
+        .load(tx.db)?;
+    for (id, words) in attempts {
+        // The chain covers a digest of the words, not how they are sealed.
+        if let Some(sealed) = words {
+            let sealed = again(tx, &sealed)?;
+            diesel::update(attempt::table.find(id)).set(attempt::words.eq(sealed)).execute(tx.db)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a learner is still this person in the destination; one that knows no people has no link.
+fn is_linked_to(db: &mut SqliteConnection, destination: i64, person: i64, remote: &str) -> Result<bool, StoreError> {
+    let linked: Option<Option<String>> =
+        link::table.find((destination, person)).select(link::remote_person).first(db).optional()?;
+    Ok(linked.flatten().is_none_or(|linked| linked == remote))
+}
+
 fn seal_for(tx: &mut Tx<'_>, delivery_id: i64, plain: &[u8]) -> Result<Vec<u8>, StoreError> {
     let subject: i64 = delivery::table
         .inner_join(person::table)
@@ -287,7 +457,7 @@ fn seal_for(tx: &mut Tx<'_>, delivery_id: i64, plain: &[u8]) -> Result<Vec<u8>, 
 }
 
 /// Makes a delivery pending now, unless a write of it is under way or of unknown outcome.
-pub(crate) fn make_pending(db: &mut SqliteConnection, id: i64, now: Timestamp) -> Result<(), StoreError> {
+pub(crate) fn make_pending(db: &mut SqliteConnection, id: i64, epoch: i64, now: Timestamp) -> Result<(), StoreError> {
     let row = delivery::table.find(id);
     let (state, due_at, destination): (String, Option<i64>, i64) =
         row.select((delivery::state, delivery::due_at, delivery::destination_id)).first(db)?;
@@ -302,13 +472,84 @@ pub(crate) fn make_pending(db: &mut SqliteConnection, id: i64, now: Timestamp) -
     if let Some(due_at) = due_at {
         dequeue(db, destination, id, due_at)?;
     }
-    diesel::update(row)
+    diesel::update(row).set(delivery::tries.eq(0)).execute(db)?;
+    becomes_due(db, destination, id, epoch, now)
+}
+
+/// Settles what waits or is parked if the place holds these very facts, under the person whom the learner is; answers whether it does.
+pub(crate) fn settle_if_held(db: &mut SqliteConnection, id: i64, fingerprint: &[u8]) -> Result<bool, StoreError> {
+    type Held = (i64, i64, Option<i64>, Option<String>, Option<Vec<u8>>);
+    let waiting: Option<Held> = delivery::table
+        .filter(delivery::id.eq(id).and(delivery::state.eq_any(["pending", "parked"])))
+        .filter(delivery::held_row.is_not_null())
+        .select((
+            delivery::destination_id,
+            delivery::person_id,
+            delivery::due_at,
+            delivery::held_person,
+            delivery::held_fingerprint,
+        ))
+        .first(db)
+        .optional()?;
+    let Some((destination, person, due_at, Some(held_person), Some(held))) = waiting else { return Ok(false) };
+    if held != fingerprint || !is_linked_to(db, destination, person, &held_person)? {
+        return Ok(false);
+    }
+    if let Some(due_at) = due_at {
+        dequeue(db, destination, id, due_at)?;
+    }
+    diesel::update(delivery::table.find(id))
         .set((
-            delivery::state.eq("pending"),
-            delivery::due_at.eq(now.0),
+            delivery::state.eq("settled"),
+            delivery::due_at.eq(None::<i64>),
             delivery::cause.eq(None::<String>),
             delivery::cause_detail.eq(None::<String>),
             delivery::tries.eq(0),
+        ))
+        .execute(db)?;
+    Ok(true)
+}
+
+/// The same after its person changed; but what was skipped, or told by a route that only appends, stays as it is.
+pub(crate) fn reconsider(db: &mut SqliteConnection, id: i64, epoch: i64, now: Timestamp) -> Result<(), StoreError> {
+    let (state, mode): (String, String) = delivery::table
+        .inner_join(route::table)
+        .filter(delivery::id.eq(id))
+        .select((delivery::state, route::mode))
+        .first(db)?;
+    match (DeliveryState::parse(&state).expect("a CHECK constraint spells the states"), mode.as_str()) {
+        (DeliveryState::Skipped, _) | (DeliveryState::Settled, "append") => Ok(()),
+        (
+            DeliveryState::Pending
+            | DeliveryState::Sending
+            | DeliveryState::Uncertain
+            | DeliveryState::Settled
+            | DeliveryState::Parked
+            | DeliveryState::Superseded,
+            _,
+        ) => make_pending(db, id, epoch, now),
+    }
+}
+
+/// Makes a delivery that nothing waits for due now: pending, or uncertain where somebody before us may have written it.
+pub(crate) fn becomes_due(
+    db: &mut SqliteConnection,
+    destination: i64,
+    id: i64,
+    epoch: i64,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let cause: Option<String> = delivery::table.find(id).select(delivery::cause).first(db)?;
+    // Whether the right one of several rows was left is looked up, too.
+    let is_doubtful = cause == Some(Cause::Duplicated.word()) || super::doubt::is_doubtful(db, id)?;
+    diesel::update(delivery::table.find(id))
+        .set((
+            delivery::state.eq(if is_doubtful { "uncertain" } else { "pending" }),
+            delivery::sending_epoch.eq(is_doubtful.then_some(epoch)),
+            delivery::sending_at.eq(is_doubtful.then_some(now.0)),
+            delivery::due_at.eq(now.0),
+            delivery::cause.eq(None::<String>),
+            delivery::cause_detail.eq(None::<String>),
         ))
         .execute(db)?;
     enqueue(db, destination, id, now.0)
@@ -319,6 +560,7 @@ pub(crate) fn release(
     db: &mut SqliteConnection,
     person: Option<i64>,
     causes: &[&str],
+    epoch: i64,
     now: Timestamp,
 ) -> Result<usize, StoreError> {
     let mut parked = delivery::table
@@ -329,7 +571,7 @@ pub(crate) fn release(
         parked = parked.filter(delivery::person_id.eq(person));
     }
     let rows: Vec<(i64, i64)> = parked.load(db)?;
-    release_rows(db, &rows, now)
+    release_rows(db, &rows, epoch, now)
 }
 
 /// Tries again what is parked at a destination for a cause that fits a pattern of SQL's `like`.
@@ -337,6 +579,7 @@ pub(crate) fn release_like(
     db: &mut SqliteConnection,
     destination: i64,
     pattern: &str,
+    epoch: i64,
     now: Timestamp,
 ) -> Result<usize, StoreError> {
     let rows: Vec<(i64, i64)> = delivery::table
@@ -344,20 +587,32 @@ pub(crate) fn release_like(
         .filter(delivery::cause.like(pattern))
         .select((delivery::id, delivery::destination_id))
         .load(db)?;
-    release_rows(db, &rows, now)
+    release_rows(db, &rows, epoch, now)
 }
 
-fn release_rows(db: &mut SqliteConnection, rows: &[(i64, i64)], now: Timestamp) -> Result<usize, StoreError> {
+/// Tries again what waited for the LMS to show a fact again.
+pub(crate) fn release_vanished(
+    db: &mut SqliteConnection,
+    record: i64,
+    epoch: i64,
+    now: Timestamp,
+) -> Result<usize, StoreError> {
+    let rows: Vec<(i64, i64)> = delivery::table
+        .filter(delivery::record_id.eq(record).and(delivery::state.eq("parked")))
+        .filter(delivery::cause.eq(Cause::Vanished.word()))
+        .select((delivery::id, delivery::destination_id))
+        .load(db)?;
+    release_rows(db, &rows, epoch, now)
+}
+
+fn release_rows(
+    db: &mut SqliteConnection,
+    rows: &[(i64, i64)],
+    epoch: i64,
+    now: Timestamp,
+) -> Result<usize, StoreError> {
     for (id, destination) in rows {
-        diesel::update(delivery::table.find(id))
-            .set((
-                delivery::state.eq("pending"),
-                delivery::due_at.eq(now.0),
-                delivery::cause.eq(None::<String>),
-                delivery::cause_detail.eq(None::<String>),
-            ))
-            .execute(db)?;
-        enqueue(db, *destination, *id, now.0)?;
+        becomes_due(db, *destination, *id, epoch, now)?;
     }
     Ok(rows.len())
 }

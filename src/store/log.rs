@@ -1,5 +1,6 @@
 //! The event log: every acknowledged webhook, raw, append-only.
 
+use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 
 use super::schema::{event, portal};
@@ -18,7 +19,7 @@ impl Store {
     pub async fn append_event(&self, raw: RawEvent) -> Result<i64, StoreError> {
         let received_at = self.clock.now().0;
         self.writer
-            .run(move |tx| {
+            .run("append_event", move |tx| {
                 let portal_id = portal_id(tx.db, &raw.portal)?;
                 let day = received_at.div_euclid(DAY_MS);
                 let body = tx.seal(&format!("day/{day}"), &raw.body)?;
@@ -39,12 +40,27 @@ impl Store {
             .await
     }
 
+    /// Keeps the file from growing, or lets it grow again: to test what a full disk does.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn limit_growth(&self, is_limited: bool) -> Result<(), StoreError> {
+        self.writer
+            .run("limit_growth", move |tx| {
+                // SQLite never takes a limit below the pages that there are: 1 means "not one more".
+                let pages: i64 = if is_limited { 1 } else { 4_294_967_294 };
+                tx.db.batch_execute(&format!("pragma max_page_count = {pages}"))?;
+                Ok(())
+            })
+            .await
+    }
+
     /// How many webhooks the log holds.
     ///
     /// # Errors
     /// The store failed.
     pub async fn count_events(&self) -> Result<i64, StoreError> {
-        self.writer.run(|tx| Ok(event::table.count().get_result(tx.db)?)).await
+        self.writer.run("count_events", |tx| Ok(event::table.count().get_result(tx.db)?)).await
     }
 }
 

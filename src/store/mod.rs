@@ -1,6 +1,7 @@
 //! The ledger on disk: one method a use case, each one transaction. No connection or cursor leaves this room.
 
 mod claims;
+mod doubt;
 pub mod error;
 mod inbox;
 mod ledger;
@@ -21,12 +22,13 @@ use std::sync::Arc;
 pub use error::StoreError;
 pub use inbox::{EVENTS_TAKEN_MAX, IntakeCounts, NewEvent, Taken};
 pub use open::{Open, Threading};
-pub use queue::ClaimedLane;
-pub use refresh::{ClaimedSubject, Read, RefreshCounts};
+pub use queue::{ClaimedLane, NextLane};
+pub use refresh::{ClaimedSubject, NextSubject, Read, RefreshCounts};
 pub use runs::{Sweep, SweepCounts};
-pub use topology::{DestinationRows, DestinationSpec, RouteRows, RouteSpec, Standing, Topology};
+pub use topology::{DestinationRows, DestinationSpec, OPERATOR, RouteRows, RouteSpec, Topology};
 
 use crate::domain::time::Clock;
+pub use writer::Witness;
 use writer::Writer;
 
 /// The store of one installation. Cheap to clone through `Arc`.
@@ -34,6 +36,7 @@ pub struct Store {
     writer: Writer,
     clock: Arc<dyn Clock>,
     epoch: i64,
+    path: std::path::PathBuf,
     claims: Arc<claims::Claims>,
     // Held for the life of the store: one process per store.
     _lock: std::fs::File,

@@ -11,10 +11,11 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use fs4::fs_std::FileExt;
 
 use super::Store;
+use super::doubt::doubt_if_copied;
 use super::error::StoreError;
 use super::schema::{epoch, installation, intake};
 use super::seal::Sealer;
-use super::writer::{Engine, Writer};
+use super::writer::{Engine, Witness, Writer};
 use crate::domain::chance::Entropy;
 use crate::domain::time::Clock;
 
@@ -24,12 +25,14 @@ const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 const SQLITE_VERSION_MIN: (u32, u32) = (3, 50);
 
 /// Where use cases run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum Threading {
     /// On a writer thread that commits in groups.
     Thread,
-    /// On the caller's thread, one commit each: for the simulation.
+    /// On the caller's thread, one commit each: for tests.
     Inline,
+    /// The same, and somebody sees each: for the simulation.
+    Witnessed(Arc<dyn Witness>),
 }
 
 /// How to open a store.
@@ -63,9 +66,8 @@ impl Open {
         make_private(&self.path).map_err(|error| file_error(&self.path, error))?;
         let lock = lock(&self.path)?;
         let database = self.path.join("learnsync.db");
-        let text = database.to_string_lossy().into_owned();
-        let mut db = SqliteConnection::establish(&text)
-            .map_err(|error| StoreError::Mismatch(format!("cannot open {text}: {error}")))?;
+        let text = database.display().to_string();
+        let mut db = connect(&database)?;
         db.batch_execute(
             "pragma busy_timeout = 5000; pragma journal_mode = wal; pragma synchronous = full; pragma foreign_keys = on; pragma secure_delete = on;
              pragma wal_autocheckpoint = 4000;",
@@ -80,13 +82,21 @@ impl Open {
         let sealer = Sealer::open(&self.path.join("learnsync.keys"), &*self.entropy)?;
         claim_installation(&mut db, &sealer, &self.installation)?;
         let epoch = begin_epoch(&mut db, self.clock.now().0)?;
+        doubt_if_copied(&mut db, epoch, self.clock.now())?;
         let engine = Engine { db, sealer, entropy: self.entropy };
         let writer = match self.threading {
             Threading::Thread => Writer::start(engine),
-            Threading::Inline => Writer::Inline(Box::new(Mutex::new(engine))),
+            Threading::Inline => Writer::Inline(Box::new(Mutex::new(engine)), None),
+            Threading::Witnessed(witness) => Writer::Inline(Box::new(Mutex::new(engine)), Some(witness)),
         };
-        Ok(Store { writer, clock: self.clock, epoch, claims: Arc::default(), _lock: lock })
+        Ok(Store { writer, clock: self.clock, epoch, path: database, claims: Arc::default(), _lock: lock })
     }
+}
+
+/// Opens a database file; makes it when it is not there.
+pub(super) fn connect(path: &Path) -> Result<SqliteConnection, StoreError> {
+    SqliteConnection::establish(&path.to_string_lossy())
+        .map_err(|error| StoreError::Mismatch(format!("cannot open {}: {error}", path.display())))
 }
 
 /// Makes the folder for nobody but us: keys, token and the control socket lie in it.
@@ -240,7 +250,7 @@ mod tests {
             SqliteConnection::establish(&folder.path().join("learnsync.db").to_string_lossy()).expect("connects");
         db.batch_execute("insert into __diesel_schema_migrations (version) values ('29991231000001')").expect("plants");
         let refused = open(folder.path(), "a").err().expect("is refused").to_string();
-        assert!(refused.contains("29991231000001") && refused.contains("20261124000001"), "{refused}");
+        assert!(refused.contains("29991231000001") && refused.contains("20261125000002"), "{refused}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use diesel::prelude::*;
 use learnsync_sdk::Learner;
 
 use super::claims::LaneClaim;
+use super::doubt::NEVER_READ;
 use super::schema::{delivery, delivery_queue, destination, link, person, record};
 use super::seal::person_scope;
 use super::writer::Tx;
@@ -23,56 +24,64 @@ pub struct ClaimedLane {
     _claim: LaneClaim,
 }
 
+/// What is next at a destination.
+pub enum NextLane {
+    /// A person's deliveries are due.
+    Due(ClaimedLane),
+    /// Nothing that nobody has claimed is due before this time; none when nothing waits.
+    Rest(Option<Timestamp>),
+    /// The destination is paused, for a reason; until a time, or until something changes.
+    Paused {
+        /// Why: `throttled`, `circuit_open`, `unauthorized`, `account_changed`, `operator`.
+        cause: String,
+        /// Until when; then it is probed, or simply goes on.
+        until: Option<Timestamp>,
+    },
+    /// The destination is no longer configured. Its rows stay.
+    Retired,
+}
+
 impl Store {
-    /// Claims the person whose delivery is due first at a destination; `None` when nothing is due, or the destination is not active.
+    /// Claims the person whose delivery is due first at a destination, or says what there is to wait for.
     ///
     /// # Errors
     /// The store failed, or a person's key is gone.
-    pub async fn claim_lane(&self, destination: DestinationId) -> Result<Option<ClaimedLane>, StoreError> {
+    pub async fn next_lane(&self, destination: DestinationId) -> Result<NextLane, StoreError> {
         let now = self.clock.now();
         let claims = std::sync::Arc::clone(&self.claims);
         self.writer
-            .run(move |tx| {
-                let state: String = destination::table.find(destination.0).select(destination::state).first(tx.db)?;
-                if state != "active" {
-                    return Ok(None);
+            .run("next_lane", move |tx| {
+                let (state, cause, until): (String, Option<String>, Option<i64>) = destination::table
+                    .find(destination.0)
+                    .select((destination::state, destination::pause_cause, destination::paused_until))
+                    .first(tx.db)?;
+                match state.as_str() {
+                    "active" => {}
+                    "paused" => {
+                        let (cause, until) = (cause.unwrap_or_default(), until.map(Timestamp));
+                        return Ok(NextLane::Paused { cause, until });
+                    }
+                    _ => return Ok(NextLane::Retired),
                 }
                 let busy: Vec<i64> =
                     claims.lanes().iter().filter(|(id, _)| *id == destination.0).map(|(_, person)| *person).collect();
-                let first: Option<i64> = delivery_queue::table
+                // A restored ledger is older than the LMS: nobody's rows are written before they were read again (NEVER_READ).
+                let first: Option<(i64, i64)> = delivery_queue::table
                     .inner_join(delivery::table.on(delivery::id.eq(delivery_queue::delivery_id)))
-                    .filter(delivery_queue::destination_id.eq(destination.0).and(delivery_queue::due_at.le(now.0)))
-                    .filter(delivery::person_id.ne_all(busy))
-                    .order((delivery_queue::due_at, delivery_queue::delivery_id))
-                    .select(delivery::person_id)
-                    .first(tx.db)
-                    .optional()?;
-                let Some(person) = first else { return Ok(None) };
-                let Some(claim) = claims.claim_lane((destination.0, person)) else { return Ok(None) };
-                Ok(Some(ClaimedLane { work: lane(tx, destination, PersonId(person), now)?, _claim: claim }))
-            })
-            .await
-    }
-
-    /// When the next delivery of a destination is due that nobody has claimed.
-    ///
-    /// # Errors
-    /// The store failed.
-    pub async fn next_due_delivery(&self, destination: DestinationId) -> Result<Option<Timestamp>, StoreError> {
-        let claims = std::sync::Arc::clone(&self.claims);
-        self.writer
-            .run(move |tx| {
-                let busy: Vec<i64> =
-                    claims.lanes().iter().filter(|(id, _)| *id == destination.0).map(|(_, person)| *person).collect();
-                let due: Option<i64> = delivery_queue::table
-                    .inner_join(delivery::table.on(delivery::id.eq(delivery_queue::delivery_id)))
+                    .inner_join(person::table.on(person::id.eq(delivery::person_id)))
                     .filter(delivery_queue::destination_id.eq(destination.0))
                     .filter(delivery::person_id.ne_all(busy))
-                    .order(delivery_queue::due_at)
-                    .select(delivery_queue::due_at)
+                    .filter(person::read_version.gt(NEVER_READ))
+                    .order((delivery_queue::due_at, delivery_queue::delivery_id))
+                    .select((delivery_queue::due_at, delivery::person_id))
                     .first(tx.db)
                     .optional()?;
-                Ok(due.map(Timestamp))
+                let Some((due_at, person)) = first else { return Ok(NextLane::Rest(None)) };
+                if due_at > now.0 {
+                    return Ok(NextLane::Rest(Some(Timestamp(due_at))));
+                }
+                let Some(claim) = claims.claim_lane((destination.0, person)) else { return Ok(NextLane::Rest(None)) };
+                Ok(NextLane::Due(ClaimedLane { work: lane(tx, destination, PersonId(person), now)?, _claim: claim }))
             })
             .await
     }
@@ -93,7 +102,7 @@ fn lane(tx: &mut Tx<'_>, destination: DestinationId, id: PersonId, now: Timestam
         .and_then(|(remote_person, rule)| {
             Some(KnownLink { remote_person: remote_person?, rule: rule.unwrap_or_default() })
         });
-    let rows: Vec<Row> = delivery::table
+    let rows: Vec<DueRow> = delivery::table
         .inner_join(record::table)
         .filter(delivery::person_id.eq(id.0).and(delivery::destination_id.eq(destination.0)))
         .filter(delivery::state.eq_any(["pending", "uncertain"]).and(delivery::due_at.le(now.0)))
@@ -106,37 +115,57 @@ fn lane(tx: &mut Tx<'_>, destination: DestinationId, id: PersonId, now: Timestam
             delivery::slot,
             delivery::state,
             delivery::wanted,
+            record::state,
             record::facts,
             delivery::wanted_fingerprint,
             delivery::held_row,
             delivery::held_person,
+            delivery::sending_person,
             delivery::tries,
             delivery::attempts,
         ))
         .load(tx.db)?;
     let due = rows
         .into_iter()
-        .map(|(id, route, slot, state, wanted, facts, fingerprint, held_row, held_person, tries, attempts)| {
-            let record: Record = from_json(&tx.sealer.open_sealed(&scope, &facts)?)?;
+        .map(|row| {
+            let record: Record = from_json(&tx.sealer.open_sealed(&scope, &row.facts)?)?;
             Ok(DueDelivery {
-                id: DeliveryId(id),
-                route: RouteId(route),
-                slot,
-                is_uncertain: state == "uncertain",
-                is_wanted: wanted == "present",
+                id: DeliveryId(row.id),
+                route: RouteId(row.route),
+                slot: row.slot,
+                is_uncertain: row.state == "uncertain",
+                is_wanted: row.wanted == "present",
+                is_present: row.record_state == "present",
                 record,
-                fingerprint,
-                held_row,
-                held_person,
-                tries: u32::try_from(tries).unwrap_or(u32::MAX),
-                attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
+                fingerprint: row.fingerprint,
+                held_row: row.held_row,
+                held_person: row.held_person,
+                sending_person: row.sending_person,
+                tries: u32::try_from(row.tries).unwrap_or(u32::MAX),
+                attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
             })
         })
         .collect::<Result<_, StoreError>>()?;
     Ok(LaneWork { destination, person: id, learner, link, due })
 }
 
-type Row = (i64, i64, String, String, String, Vec<u8>, Vec<u8>, Option<String>, Option<String>, i64, i64);
+/// The columns of a due delivery, in the order of the query.
+#[derive(Queryable)]
+struct DueRow {
+    id: i64,
+    route: i64,
+    slot: String,
+    state: String,
+    wanted: String,
+    record_state: String,
+    facts: Vec<u8>,
+    fingerprint: Vec<u8>,
+    held_row: Option<String>,
+    held_person: Option<String>,
+    sending_person: Option<String>,
+    tries: i64,
+    attempts: i64,
+}
 
 /// Reads a sealed column's JSON.
 pub(crate) fn from_json<T: serde::de::DeserializeOwned>(plain: &[u8]) -> Result<T, StoreError> {

@@ -4,7 +4,6 @@ use diesel::prelude::*;
 use learnsync_sdk::{Learner, MatchRule, RecordKind};
 
 use super::claims::SubjectClaim;
-use super::queue::enqueue;
 use super::schema::{delivery, mark, person, portal, promise, record, subject};
 use super::seal::person_scope;
 use super::writer::Tx;
@@ -35,6 +34,14 @@ pub struct ClaimedSubject {
     _claim: SubjectClaim,
 }
 
+/// What is to be read next.
+pub enum NextSubject {
+    /// A subject is dirty, and due.
+    Dirty(ClaimedSubject),
+    /// Nothing that nobody reads is due before this time; none when nothing is dirty.
+    Rest(Option<Timestamp>),
+}
+
 /// What a read of a learner found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Read {
@@ -57,6 +64,8 @@ pub struct RefreshCounts {
     pub suspected_absent: usize,
     /// Obligations made or changed.
     pub wanted: usize,
+    /// Deliveries of the learner that wait: after a restore they were held until this read.
+    pub waiting: usize,
     /// Promises kept.
     pub kept: usize,
     /// Promises that expired into the night.
@@ -66,64 +75,49 @@ pub struct RefreshCounts {
 }
 
 impl Store {
-    /// Claims dirty subjects that are due: live ones and re-reads first, the sweep's with what room is left.
+    /// Claims a dirty subject that is due: live ones and re-reads first, the sweep's with what room is left. Or says what to wait for.
     ///
     /// # Errors
     /// The store failed.
-    pub async fn claim_subjects(&self, limit: usize) -> Result<Vec<ClaimedSubject>, StoreError> {
+    pub async fn next_subject(&self) -> Result<NextSubject, StoreError> {
         let now = self.clock.now().0;
         let claims = std::sync::Arc::clone(&self.claims);
         self.writer
-            .run(move |tx| {
-                let mut claimed = Vec::new();
+            .run("next_subject", move |tx| {
+                let busy: Vec<i64> = claims.subjects().iter().copied().collect();
+                let mut next: Option<i64> = None;
                 for lane in ["live", "retry", "sweep"] {
-                    if claimed.len() >= limit {
-                        break;
-                    }
-                    // Those under way are in the answer too, so ask for that many more.
-                    let ask = limit - claimed.len() + claims.subjects().len();
-                    let rows: Vec<(i64, i64, i64, String, String)> = mark::table
+                    let first: Option<(i64, i64, i64, i64, String, String)> = mark::table
                         .inner_join(subject::table.inner_join(portal::table.on(portal::id.eq(subject::portal_id))))
-                        .filter(mark::lane.eq(lane).and(mark::due_at.le(now)))
+                        .filter(mark::lane.eq(lane).and(mark::subject_id.ne_all(&busy)))
                         .order((mark::due_at, mark::subject_id))
-                        .limit(i64::try_from(ask).unwrap_or(i64::MAX))
-                        .select((mark::subject_id, mark::generation, mark::tries, portal::name, subject::lms_id))
-                        .load(tx.db)?;
-                    for (id, generation, tries, portal, lms_id) in rows {
-                        if claimed.len() >= limit {
-                            break;
-                        }
-                        let Some(claim) = claims.claim_subject(id) else { continue };
-                        claimed.push(ClaimedSubject {
-                            subject: SubjectId(id),
-                            portal,
-                            lms_id,
-                            tries: u32::try_from(tries).unwrap_or(u32::MAX),
-                            lane: lane.to_owned(),
-                            generation,
-                            _claim: claim,
-                        });
+                        .select((
+                            mark::due_at,
+                            mark::subject_id,
+                            mark::generation,
+                            mark::tries,
+                            portal::name,
+                            subject::lms_id,
+                        ))
+                        .first(tx.db)
+                        .optional()?;
+                    let Some((due_at, id, generation, tries, portal, lms_id)) = first else { continue };
+                    if due_at > now {
+                        next = Some(next.map_or(due_at, |earlier| earlier.min(due_at)));
+                        continue;
                     }
+                    let Some(claim) = claims.claim_subject(id) else { continue };
+                    return Ok(NextSubject::Dirty(ClaimedSubject {
+                        subject: SubjectId(id),
+                        portal,
+                        lms_id,
+                        tries: u32::try_from(tries).unwrap_or(u32::MAX),
+                        lane: lane.to_owned(),
+                        generation,
+                        _claim: claim,
+                    }));
                 }
-                Ok(claimed)
-            })
-            .await
-    }
-
-    /// When the next dirty subject that nobody reads is due.
-    ///
-    /// # Errors
-    /// The store failed.
-    pub async fn next_due_subject(&self) -> Result<Option<Timestamp>, StoreError> {
-        let claims = std::sync::Arc::clone(&self.claims);
-        self.writer
-            .run(move |tx| {
-                let claimed: Vec<i64> = claims.subjects().iter().copied().collect();
-                let due: Option<i64> = mark::table
-                    .filter(mark::subject_id.ne_all(claimed))
-                    .select(diesel::dsl::min(mark::due_at))
-                    .first(tx.db)?;
-                Ok(due.map(Timestamp))
+                Ok(NextSubject::Rest(next.map(Timestamp)))
             })
             .await
     }
@@ -134,7 +128,7 @@ impl Store {
     /// The store failed; the mark stays as it was.
     pub async fn postpone_refresh(&self, claimed: ClaimedSubject, due_at: Timestamp) -> Result<(), StoreError> {
         self.writer
-            .run(move |tx| {
+            .run("postpone_refresh", move |tx| {
                 diesel::update(mark::table.find(claimed.subject.0))
                     .set((mark::due_at.eq(due_at.0), mark::tries.eq(mark::tries + 1)))
                     .execute(tx.db)?;
@@ -154,38 +148,42 @@ impl Store {
         read: Read,
         planner: impl FnOnce(&PersonFacts) -> Vec<WantedChange> + Send + 'static,
     ) -> Result<RefreshCounts, StoreError> {
+        let epoch = self.epoch;
         let now = self.clock.now();
         self.writer
-            .run(move |tx| {
+            .run("complete_refresh", move |tx| {
                 let mut counts = RefreshCounts::default();
                 let portal_id: i64 = subject::table.find(claimed.subject.0).select(subject::portal_id).first(tx.db)?;
                 match &read.learner {
-                    None => keep_absence(tx, &claimed, now, &mut counts)?,
-                    Some(learner) => match keep_person(tx, &claimed, portal_id, learner, read.started_at, now)? {
-                        Person::Current(person_id) => {
-                            let known = keep_records(tx, &claimed, person_id, &read, now, &mut counts)?;
-                            let facts = PersonFacts {
-                                now,
-                                records: known,
-                                absent: absent_records(tx, &claimed, person_id)?,
-                                deliveries: deliveries_of(tx, person_id)?,
-                            };
-                            let changes = planner(&facts);
-                            counts.wanted = changes.len();
-                            for change in changes {
-                                apply(tx, person_id, &change, now)?;
+                    None => keep_absence(tx, &claimed, read.started_at, now, &mut counts)?,
+                    Some(learner) => {
+                        match keep_person(tx, &claimed, portal_id, learner, read.started_at, epoch, now)? {
+                            Person::Current(person_id) => {
+                                let known = keep_records(tx, &claimed, person_id, &read, epoch, now, &mut counts)?;
+                                let facts = PersonFacts {
+                                    now,
+                                    records: known,
+                                    absent: absent_records(tx, &claimed, person_id)?,
+                                    deliveries: deliveries_of(tx, person_id)?,
+                                };
+                                let changes = planner(&facts);
+                                counts.wanted = changes.len();
+                                for change in changes {
+                                    apply(tx, person_id, &change, epoch, now)?;
+                                }
+                                let again = settle_promises(tx, &claimed, &read, now, &mut counts)?;
+                                end_mark(tx, &claimed, again)?;
                             }
-                            let again = settle_promises(tx, &claimed, &read, now, &mut counts)?;
-                            end_mark(tx, &claimed, again)?;
+                            Person::Erased => end_mark(tx, &claimed, None)?,
+                            // Somebody read later than we did; what they wrote stands.
+                            Person::ReadLater => {
+                                counts.is_stale = true;
+                                end_mark(tx, &claimed, None)?;
+                            }
                         }
-                        Person::Erased => end_mark(tx, &claimed, None)?,
-                        // Somebody read later than we did; what they wrote stands.
-                        Person::ReadLater => {
-                            counts.is_stale = true;
-                            end_mark(tx, &claimed, None)?;
-                        }
-                    },
+                    }
                 }
+                counts.waiting = waiting_of(tx.db, claimed.subject)?;
                 if !counts.is_stale {
                     diesel::update(subject::table.find(claimed.subject.0))
                         .set(subject::last_read_at.eq(read.started_at.0))
@@ -197,19 +195,36 @@ impl Store {
     }
 }
 
+fn waiting_of(db: &mut SqliteConnection, subject: SubjectId) -> Result<usize, StoreError> {
+    let waiting: i64 = delivery::table
+        .inner_join(person::table)
+        .filter(person::subject_id.eq(subject.0).and(delivery::due_at.is_not_null()))
+        .count()
+        .get_result(db)?;
+    Ok(usize::try_from(waiting).unwrap_or(usize::MAX))
+}
+
 /// The LMS does not know the user: nothing is concluded about what they held, and they are not asked for again for a while.
 fn keep_absence(
     tx: &mut Tx<'_>,
     claimed: &ClaimedSubject,
+    read_at: Timestamp,
     now: Timestamp,
     counts: &mut RefreshCounts,
 ) -> Result<(), StoreError> {
     diesel::update(subject::table.find(claimed.subject.0))
         .set(subject::absent_until.eq(now.plus_ms(ABSENT_MS).0))
         .execute(tx.db)?;
-    diesel::update(person::table.filter(person::subject_id.eq(claimed.subject.0).and(person::state.ne("erased"))))
-        .set(person::state.eq("gone"))
-        .execute(tx.db)?;
+    let of_subject = person::table.filter(person::subject_id.eq(claimed.subject.0).and(person::state.ne("erased")));
+    let known: Option<(i64, i64)> = of_subject.select((person::id, person::read_version)).first(tx.db).optional()?;
+    if let Some((person_id, version)) = known {
+        if version == super::doubt::NEVER_READ {
+            super::doubt::trust_ledger(tx.db, person_id)?;
+        }
+        diesel::update(person::table.find(person_id))
+            .set((person::state.eq("gone"), person::read_version.eq(read_at.0)))
+            .execute(tx.db)?;
+    }
     let open = promise::table.filter(promise::subject_id.eq(claimed.subject.0).and(promise::state.eq("open")));
     counts.expired = diesel::update(open).set(promise::state.eq("expired")).execute(tx.db)?;
     end_mark(tx, claimed, None)
@@ -227,6 +242,7 @@ fn keep_person(
     portal_id: i64,
     learner: &Learner,
     read_at: Timestamp,
+    epoch: i64,
     now: Timestamp,
 ) -> Result<Person, StoreError> {
     let found: Option<(i64, Vec<u8>, String, i64)> = person::table
@@ -262,8 +278,8 @@ fn keep_person(
     match found {
         Some((id, ..)) => {
             diesel::update(person::table.find(id)).set(columns).execute(tx.db)?;
-            // Their id may have been corrected: whoever was not found is looked up again.
-            super::ledger::release(tx.db, Some(id), &["unmatched", "ambiguous_person"], now)?;
+            // Their id may have been corrected: whoever was not found is looked up again. Or they are back.
+            super::ledger::release(tx.db, Some(id), &["unmatched", "ambiguous_person", "vanished"], epoch, now)?;
             Ok(Person::Current(id))
         }
         None => {
@@ -286,6 +302,7 @@ fn keep_records(
     claimed: &ClaimedSubject,
     person_id: i64,
     read: &Read,
+    epoch: i64,
     now: Timestamp,
     counts: &mut RefreshCounts,
 ) -> Result<Vec<KnownRecord>, StoreError> {
@@ -307,7 +324,7 @@ fn keep_records(
     for fact in &read.records.records {
         let key = fact.key();
         let before = stored.iter().find(|stored| stored.key == key);
-        known.push(keep_record(tx, claimed, person_id, fact, before, read.started_at, now, counts)?);
+        known.push(keep_record(tx, claimed, person_id, fact, before, read.started_at, epoch, now, counts)?);
     }
     for missing in stored.iter().filter(|stored| stored.state == "present") {
         let is_read = RecordKind::parse(&missing.kind).is_some_and(|kind| read.records.complete.contains(&kind));
@@ -339,6 +356,7 @@ fn keep_record(
     fact: &Record,
     before: Option<&Stored>,
     read_at: Timestamp,
+    epoch: i64,
     now: Timestamp,
     counts: &mut RefreshCounts,
 ) -> Result<KnownRecord, StoreError> {
@@ -373,6 +391,9 @@ fn keep_record(
     let id = match before {
         Some(stored) => {
             diesel::update(record::table.find(stored.id)).set(columns).execute(tx.db)?;
+            if stored.state != "present" {
+                super::ledger::release_vanished(tx.db, stored.id, epoch, now)?;
+            }
             stored.id
         }
         None => diesel::insert_into(record::table).values(columns).returning(record::id).get_result(tx.db)?,
@@ -447,9 +468,29 @@ fn deliveries_of(tx: &mut Tx<'_>, person_id: i64) -> Result<Vec<KnownDelivery>, 
         .collect())
 }
 
-fn apply(tx: &mut Tx<'_>, person_id: i64, change: &WantedChange, now: Timestamp) -> Result<(), StoreError> {
+fn apply(tx: &mut Tx<'_>, person_id: i64, change: &WantedChange, epoch: i64, now: Timestamp) -> Result<(), StoreError> {
     match change {
         WantedChange::Create { destination, route, slot, record, fingerprint, skip } => {
+            let place = delivery::table.filter(
+                delivery::destination_id
+                    .eq(destination.0)
+                    .and(delivery::route_id.eq(route.0))
+                    .and(delivery::slot.eq(slot)),
+            );
+            let elsewhere: Option<i64> = place.select(delivery::id).first(tx.db).optional()?;
+            if let Some(id) = elsewhere {
+                // Another learner's fact until now: accounts were merged, and the obligation moves with the fact, its proofs included.
+                super::ledger::seal_anew(tx, id, person_id)?;
+                diesel::update(delivery::table.find(id))
+                    .set((
+                        delivery::person_id.eq(person_id),
+                        delivery::record_id.eq(record.0),
+                        delivery::wanted_fingerprint.eq(fingerprint),
+                        delivery::wanted_at.eq(now.0),
+                    ))
+                    .execute(tx.db)?;
+                return super::ledger::reconsider(tx.db, id, epoch, now);
+            }
             let state = if skip.is_some() { DeliveryState::Skipped } else { DeliveryState::Pending };
             let id: i64 = diesel::insert_into(delivery::table)
                 .values((
@@ -467,10 +508,10 @@ fn apply(tx: &mut Tx<'_>, person_id: i64, change: &WantedChange, now: Timestamp)
                 ))
                 .returning(delivery::id)
                 .get_result(tx.db)?;
-            if skip.is_none() {
-                enqueue(tx.db, destination.0, id, now.0)?;
+            match skip {
+                None => super::ledger::becomes_due(tx.db, destination.0, id, epoch, now),
+                Some(_) => Ok(()),
             }
-            Ok(())
         }
         WantedChange::Update { delivery: id, record, fingerprint } => {
             let row = delivery::table.find(id.0);
@@ -481,8 +522,12 @@ fn apply(tx: &mut Tx<'_>, person_id: i64, change: &WantedChange, now: Timestamp)
                     delivery::wanted_at.eq(now.0),
                 ))
                 .execute(tx.db)?;
+            // The facts went and came back before the first were written: the target still holds what is wanted.
+            if super::ledger::settle_if_held(tx.db, id.0, fingerprint)? {
+                return Ok(());
+            }
             // A write under way or of unknown outcome ends first; its outcome then sees that something else is wanted now.
-            super::ledger::make_pending(tx.db, id.0, now)
+            super::ledger::make_pending(tx.db, id.0, epoch, now)
         }
     }
 }
@@ -554,7 +599,7 @@ mod tests {
     use crate::domain::event::{EventName, RawEvent, Reading};
     use crate::domain::time::Clock;
     use crate::pipeline::plan::{Plan, PlannedRoute};
-    use crate::store::{DestinationSpec, Open, RouteSpec, Taken, Threading, Topology};
+    use crate::store::{DestinationSpec, NextLane, Open, RouteSpec, Taken, Threading, Topology};
 
     struct FixedClock(std::sync::atomic::AtomicI64);
 
@@ -652,7 +697,18 @@ mod tests {
         }
 
         async fn claim(&self) -> ClaimedSubject {
-            self.store.claim_subjects(1).await.expect("claims").pop().expect("somebody is dirty")
+            match self.store.next_subject().await.expect("claims") {
+                NextSubject::Dirty(claimed) => claimed,
+                NextSubject::Rest(until) => panic!("nobody is dirty before {until:?}"),
+            }
+        }
+
+        /// When the next learner is read; now, when one is due.
+        async fn next_read(&self) -> Option<Timestamp> {
+            match self.store.next_subject().await.expect("asks") {
+                NextSubject::Dirty(_) => Some(self.clock.now()),
+                NextSubject::Rest(until) => until,
+            }
         }
 
         async fn complete(
@@ -681,8 +737,8 @@ mod tests {
         /// Delivers all that is due; answers how many there were.
         async fn deliver(&self) -> usize {
             let hr = &self.topology.destinations["hr"];
-            let Some(lane) = self.store.claim_lane(hr.id).await.expect("claims") else { return 0 };
-            let ids = lane.work.due.iter().map(|due| due.id).collect();
+            let NextLane::Due(lane) = self.store.next_lane(hr.id).await.expect("claims") else { return 0 };
+            let ids = lane.work.due.iter().map(|due| (due.id, "p".to_owned())).collect();
             self.store.begin_sending(hr.id, ids).await.expect("sending is kept");
             let outcomes = lane.work.due.iter().map(|due| self.taken(due)).collect();
             self.store.commit_outcomes(hr.id, outcomes).await.expect("outcomes are kept");
@@ -720,7 +776,7 @@ mod tests {
         world
             .store
             .writer
-            .run(move |tx| {
+            .run("an_upgrade_with_a_changed_record_type_makes_no_write", move |tx| {
                 let made = fingerprint_of(tx, &older, fingerprint::BEFORE_VERSION_1).expect("tests know that version");
                 diesel::update(record::table)
                     .set((record::fingerprint.eq(&made), record::fingerprint_version.eq(fingerprint::BEFORE_VERSION_1)))
@@ -750,7 +806,7 @@ mod tests {
         let started_at = world.clock.now();
         world.event().await;
         world.complete(claimed, started_at, vec![completion(90.0, NOW)]).await;
-        assert!(world.store.next_due_subject().await.expect("asks").is_some(), "the second event was not read yet");
+        assert!(world.next_read().await.is_some(), "the second event was not read yet");
     }
 
     #[tokio::test]
@@ -787,13 +843,13 @@ mod tests {
             let claimed = world.claim().await;
             let counts = world.complete(claimed, world.clock.now(), Vec::new()).await;
             assert_eq!((counts.kept, counts.expired), (0, 0));
-            let due = world.store.next_due_subject().await.expect("asks").expect("it is read again");
+            let due = world.next_read().await.expect("it is read again");
             assert_eq!(due.0 - world.clock.now().0, wait);
             world.later(wait);
         }
         let claimed = world.claim().await;
         assert_eq!(world.complete(claimed, world.clock.now(), Vec::new()).await.expired, 1);
-        assert_eq!(world.store.next_due_subject().await.expect("asks"), None, "left to the night");
+        assert_eq!(world.next_read().await, None, "left to the night");
     }
 
     #[tokio::test]
@@ -801,8 +857,8 @@ mod tests {
         let world = world().await;
         world.refresh(vec![completion(90.0, NOW)]).await;
         let hr = &world.topology.destinations["hr"];
-        let lane = world.store.claim_lane(hr.id).await.expect("claims").expect("one is due");
-        world.store.begin_sending(hr.id, vec![lane.work.due[0].id]).await.expect("sending is kept");
+        let NextLane::Due(lane) = world.store.next_lane(hr.id).await.expect("claims") else { panic!("one is due") };
+        world.store.begin_sending(hr.id, vec![(lane.work.due[0].id, "p".to_owned())]).await.expect("sending is kept");
         assert_eq!(world.refresh(vec![completion(95.0, NOW)]).await.wanted, 1);
         world.store.commit_outcomes(hr.id, vec![world.taken(&lane.work.due[0])]).await.expect("is kept");
         drop(lane);
@@ -822,7 +878,7 @@ mod tests {
         world
             .store
             .writer
-            .run(|tx| {
+            .run("a_changed_attempt_breaks_the_chain", |tx| {
                 diesel::sql_query("update attempt set outcome = 'rejected' where number = 2").execute(tx.db)?;
                 Ok(())
             })

@@ -22,6 +22,8 @@ pub struct Sweep {
 
 /// What a sweep counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+// A sweep that ended before its first page has counted nothing: it must be read back all the same, or no sweep ever begins again.
+#[serde(default)]
 pub struct SweepCounts {
     /// Learners marked to be read again.
     pub learners: u64,
@@ -40,7 +42,7 @@ impl Store {
         let portal = portal.to_owned();
         let now = self.clock.now().0;
         self.writer
-            .run(move |tx| {
+            .run("begin_sweep", move |tx| {
                 let portal_id = super::log::portal_id(tx.db, &portal)?;
                 let running: Option<(i64, i64, String)> = run::table
                     .filter(run::kind.eq("sweep").and(run::portal_id.eq(portal_id)).and(run::state.eq("running")))
@@ -76,7 +78,7 @@ impl Store {
         let portal = portal.to_owned();
         let now = self.clock.now().0;
         self.writer
-            .run(move |tx| {
+            .run("advance_sweep", move |tx| {
                 let portal_id = super::log::portal_id(tx.db, &portal)?;
                 for learner_id in &learner_ids {
                     let subject_id = learner_subject(tx.db, portal_id, learner_id)?;
@@ -106,7 +108,7 @@ impl Store {
     pub async fn finish_sweep(&self, id: RunId, is_done: bool) -> Result<(), StoreError> {
         let now = self.clock.now().0;
         self.writer
-            .run(move |tx| {
+            .run("finish_sweep", move |tx| {
                 diesel::update(run::table.find(id.0))
                     .set((run::state.eq(if is_done { "done" } else { "failed" }), run::finished_at.eq(now)))
                     .execute(tx.db)?;
@@ -122,10 +124,13 @@ impl Store {
     pub async fn last_sweep_at(&self, portal: &str) -> Result<Option<Timestamp>, StoreError> {
         let portal = portal.to_owned();
         self.writer
-            .run(move |tx| {
+            .run("last_sweep_at", move |tx| {
                 let portal_id = super::log::portal_id(tx.db, &portal)?;
+                // A restored ledger is older than the LMS: sweeps of before do not count.
+                let before = super::doubt::restored_after_run(tx.db)?;
                 let at: Option<i64> = run::table
                     .filter(run::kind.eq("sweep").and(run::portal_id.eq(portal_id)).and(run::state.eq("done")))
+                    .filter(run::id.gt(before))
                     .select(diesel::dsl::max(run::started_at))
                     .first(tx.db)?;
                 Ok(at.map(Timestamp))

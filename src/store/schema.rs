@@ -2,9 +2,12 @@
 
 use diesel::{allow_tables_to_appear_in_same_query, joinable, table};
 
-table! { installation (id) { id -> BigInt, name -> Text, blind_key_check -> Binary, } }
+table! { installation (id) { id -> BigInt, name -> Text, blind_key_check -> Binary, copied_at -> Nullable<BigInt>, restored_at -> Nullable<BigInt>, restored_after_run -> Nullable<BigInt>, } }
 table! { epoch (id) { id -> BigInt, started_at -> BigInt, pid -> BigInt, version -> Text, } }
-table! { portal (id) { id -> BigInt, name -> Text, token -> Nullable<Binary>, token_obtained_at -> Nullable<BigInt>, } }
+table! { portal (id) {
+    id -> BigInt, name -> Text, token -> Nullable<Binary>, token_obtained_at -> Nullable<BigInt>, rests_until -> Nullable<BigInt>,
+    rest_cause -> Nullable<Text>,
+} }
 table! { login (portal_id, at) { portal_id -> BigInt, at -> BigInt, } }
 table! { event (id) { id -> BigInt, portal_id -> BigInt, received_at -> BigInt, method -> Text, content_type -> Text, body -> Binary, day -> BigInt, } }
 table! { intake (id) { id -> BigInt, last_event_id -> BigInt, } }
@@ -22,7 +25,7 @@ table! { record (id) {
 } }
 table! { destination (id) {
     id -> BigInt, name -> Text, connector -> Text, account -> Nullable<Text>, first_seen_at -> BigInt, state -> Text, pause_cause -> Nullable<Text>,
-    paused_until -> Nullable<BigInt>, failures -> BigInt, failed_persons -> Text,
+    paused_until -> Nullable<BigInt>, failures -> BigInt, failed_persons -> Text, doubt_before -> Nullable<BigInt>,
 } }
 table! { route (id) { id -> BigInt, destination_id -> BigInt, name -> Text, mode -> Text, } }
 table! { mapping_version (id) { id -> BigInt, route_id -> BigInt, digest -> Text, first_seen_at -> BigInt, } }
@@ -36,7 +39,7 @@ table! { delivery (id) {
     wanted_mapping_id -> Nullable<BigInt>, wanted_at -> BigInt, held_person -> Nullable<Text>, held_row -> Nullable<Text>,
     held_fields_digest -> Nullable<Binary>, held_fingerprint -> Nullable<Binary>, held_mapping_id -> Nullable<BigInt>, held_at -> Nullable<BigInt>,
     receipt -> Nullable<Binary>, receipt_status -> Nullable<BigInt>, sending_epoch -> Nullable<BigInt>, sending_at -> Nullable<BigInt>,
-    tries -> BigInt, attempts -> BigInt,
+    tries -> BigInt, attempts -> BigInt, sending_person -> Nullable<Text>,
 } }
 table! { delivery_queue (destination_id, due_at, delivery_id) { destination_id -> BigInt, due_at -> BigInt, delivery_id -> BigInt, } }
 table! { attempt (id) {

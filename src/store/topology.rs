@@ -7,9 +7,10 @@ use learnsync_sdk::RouteMode;
 
 use super::ledger::{append_attempt, release_like};
 use super::schema::{delivery, destination, mapping_version, route};
+use super::writer::Tx;
 use super::{Store, StoreError, queue};
 use crate::domain::delivery::{Attempt, AttemptAction};
-use crate::domain::ids::{DestinationId, MappingId, RouteId};
+use crate::domain::ids::{DeliveryId, DestinationId, MappingId, RouteId};
 use crate::domain::time::Timestamp;
 
 /// A destination as configured.
@@ -61,21 +62,8 @@ pub struct RouteRows {
     pub mapping: MappingId,
 }
 
-/// Whether a destination is written to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// Yes.
-    Active,
-    /// No, for a reason; until a time, or until something changes.
-    Paused {
-        /// Why: `throttled`, `circuit_open`, `unauthorized`, `account_changed`.
-        cause: String,
-        /// Until when; then it is probed, or simply goes on.
-        until: Option<Timestamp>,
-    },
-    /// It is no longer configured. Its rows stay.
-    Retired,
-}
+/// The cause of a pause that a person asked for.
+pub const OPERATOR: &str = "operator";
 
 impl Store {
     /// Makes the rows of what is configured; what is no longer configured is retired and keeps its rows.
@@ -86,8 +74,9 @@ impl Store {
     /// The store failed.
     pub async fn sync_topology(&self, specs: Vec<DestinationSpec>) -> Result<Topology, StoreError> {
         let now = self.clock.now();
+        let epoch = self.epoch;
         self.writer
-            .run(move |tx| {
+            .run("sync_topology", move |tx| {
                 let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
                 diesel::update(destination::table.filter(destination::name.ne_all(names)))
                     .set((
@@ -100,7 +89,7 @@ impl Store {
                 for spec in &specs {
                     let rows = sync_destination(tx.db, spec, now)?;
                     for pattern in ["unmapped:%", "missing_field:%", "mapping_failed:%"] {
-                        release_like(tx.db, rows.id.0, pattern, now)?;
+                        release_like(tx.db, rows.id.0, pattern, epoch, now)?;
                     }
                     topology.destinations.insert(spec.name.clone(), rows);
                 }
@@ -118,31 +107,38 @@ impl Store {
         let now = self.clock.now();
         let epoch = self.epoch;
         self.writer
-            .run(move |tx| {
+            .run("recover_epoch", move |tx| {
                 let rows: Vec<(i64, i64)> = delivery::table
                     .filter(delivery::state.eq("sending").and(delivery::destination_id.eq(destination.0)))
                     .filter(delivery::sending_epoch.lt(epoch))
                     .select((delivery::id, delivery::sending_at.assume_not_null()))
                     .load(tx.db)?;
-                for (id, sending_at) in &rows {
-                    let due_at = sending_at + settle_ms;
-                    diesel::update(delivery::table.find(id))
-                        .set((delivery::state.eq("uncertain"), delivery::due_at.eq(due_at)))
-                        .execute(tx.db)?;
-                    queue::enqueue(tx.db, destination.0, *id, due_at)?;
-                    let interrupted = Attempt {
-                        action: AttemptAction::Put,
-                        started_at: Timestamp(*sending_at),
-                        finished_at: now,
-                        outcome: "interrupted",
-                        status: None,
-                        remote_row: None,
-                        words: "learnsync stopped before the target's answer was kept".to_owned(),
-                        fields_digest: None,
-                    };
-                    append_attempt(tx, epoch, *id, &interrupted)?;
-                }
+                interrupt(tx, destination, &rows, settle_ms, epoch, now)?;
                 Ok(rows.len())
+            })
+            .await
+    }
+
+    /// The same for writes of this life whose outcome could not be kept, because the store failed just then.
+    ///
+    /// # Errors
+    /// The store fails still.
+    pub async fn interrupt_writes(
+        &self,
+        destination: DestinationId,
+        deliveries: Vec<DeliveryId>,
+        settle_ms: i64,
+    ) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let epoch = self.epoch;
+        self.writer
+            .run("interrupt_writes", move |tx| {
+                let ids = deliveries.iter().map(|id| id.0);
+                let rows: Vec<(i64, i64)> = delivery::table
+                    .filter(delivery::state.eq("sending").and(delivery::id.eq_any(ids)))
+                    .select((delivery::id, delivery::sending_at.assume_not_null()))
+                    .load(tx.db)?;
+                interrupt(tx, destination, &rows, settle_ms, epoch, now)
             })
             .await
     }
@@ -159,8 +155,14 @@ impl Store {
     ) -> Result<(), StoreError> {
         let cause = cause.to_owned();
         self.writer
-            .run(move |tx| {
-                diesel::update(destination::table.find(id.0).filter(destination::state.ne("retired")))
+            .run("pause_destination", move |tx| {
+                let row = destination::table.find(id.0).filter(destination::state.ne("retired"));
+                let paused_by: Option<Option<String>> = row.select(destination::pause_cause).first(tx.db).optional()?;
+                if paused_by.flatten().as_deref() == Some(OPERATOR) && cause != OPERATOR {
+                    // What a person paused, only a person resumes.
+                    return Ok(());
+                }
+                diesel::update(row)
                     .set((
                         destination::state.eq("paused"),
                         destination::pause_cause.eq(cause),
@@ -172,13 +174,35 @@ impl Store {
             .await
     }
 
-    /// Writes to a destination again.
+    /// Ends a pause that a target or a failure caused; one by an operator stands.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn end_pause(&self, id: DestinationId) -> Result<(), StoreError> {
+        self.writer
+            .run("end_pause", move |tx| {
+                let row = destination::table.find(id.0).filter(destination::state.eq("paused"));
+                diesel::update(
+                    row.filter(destination::pause_cause.is_null().or(destination::pause_cause.ne(OPERATOR))),
+                )
+                .set((
+                    destination::state.eq("active"),
+                    destination::pause_cause.eq(None::<String>),
+                    destination::paused_until.eq(None::<i64>),
+                ))
+                .execute(tx.db)?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Writes to a destination again, whatever it was paused for.
     ///
     /// # Errors
     /// The store failed.
     pub async fn resume_destination(&self, id: DestinationId) -> Result<(), StoreError> {
         self.writer
-            .run(move |tx| {
+            .run("resume_destination", move |tx| {
                 diesel::update(destination::table.find(id.0).filter(destination::state.ne("retired")))
                     .set((
                         destination::state.eq("active"),
@@ -191,26 +215,6 @@ impl Store {
             .await
     }
 
-    /// A destination's state.
-    ///
-    /// # Errors
-    /// The store failed.
-    pub async fn destination_standing(&self, id: DestinationId) -> Result<Standing, StoreError> {
-        self.writer
-            .run(move |tx| {
-                let (state, cause, until): (String, Option<String>, Option<i64>) = destination::table
-                    .find(id.0)
-                    .select((destination::state, destination::pause_cause, destination::paused_until))
-                    .first(tx.db)?;
-                Ok(match state.as_str() {
-                    "active" => Standing::Active,
-                    "paused" => Standing::Paused { cause: cause.unwrap_or_default(), until: until.map(Timestamp) },
-                    _ => Standing::Retired,
-                })
-            })
-            .await
-    }
-
     /// Keeps the account's identity at the first probe; answers whether it is the one that we know.
     ///
     /// # Errors
@@ -218,7 +222,7 @@ impl Store {
     pub async fn recognise_account(&self, id: DestinationId, identity: &str) -> Result<bool, StoreError> {
         let identity = identity.to_owned();
         self.writer
-            .run(move |tx| {
+            .run("recognise_account", move |tx| {
                 let row = destination::table.find(id.0);
                 let known: Option<String> = row.select(destination::account).first(tx.db)?;
                 match known {
@@ -231,6 +235,37 @@ impl Store {
             })
             .await
     }
+}
+
+/// Writes whose outcome nobody knows become uncertain.
+fn interrupt(
+    tx: &mut Tx<'_>,
+    destination: DestinationId,
+    rows: &[(i64, i64)],
+    settle_ms: i64,
+    epoch: i64,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    for (id, sending_at) in rows {
+        let due_at = sending_at + settle_ms;
+        diesel::update(delivery::table.find(id))
+            .set((delivery::state.eq("uncertain"), delivery::due_at.eq(due_at)))
+            .execute(tx.db)?;
+        queue::enqueue(tx.db, destination.0, *id, due_at)?;
+        let interrupted = Attempt {
+            action: AttemptAction::Put,
+            started_at: Timestamp(*sending_at),
+            finished_at: now,
+            outcome: "interrupted",
+            status: None,
+            remote_row: None,
+            words: "learnsync stopped, or its disk was full, before the target's answer was kept".to_owned(),
+            fields_digest: None,
+        };
+        append_attempt(tx, epoch, *id, &interrupted)?;
+        diesel::update(delivery::table.find(id)).set(delivery::attempts.eq(delivery::attempts + 1)).execute(tx.db)?;
+    }
+    Ok(())
 }
 
 fn sync_destination(
@@ -256,6 +291,8 @@ fn sync_destination(
                     destination::name.eq(&spec.name),
                     destination::connector.eq(&spec.connector),
                     destination::first_seen_at.eq(now.0),
+                    // It may have been configured, and written to, after the backup that this ledger comes from.
+                    destination::doubt_before.eq(super::doubt::restored_at(db)?),
                     destination::state.eq("active"),
                 ))
                 .returning(destination::id)

@@ -1,4 +1,5 @@
-//! The LMS token, sealed and kept across restarts, and the count of logins: a second login would kill the first token.
+//! What must outlive a restart of our dealings with an LMS: its sealed token, the count of logins (a second one would kill the first
+//! token), and a wait that it asked for.
 
 use diesel::prelude::*;
 
@@ -19,7 +20,7 @@ impl Store {
     pub async fn load_token(&self, name: &str) -> Result<Option<(String, Timestamp)>, StoreError> {
         let name = name.to_owned();
         self.writer
-            .run(move |tx| {
+            .run("load_token", move |tx| {
                 let found: Option<(Option<Vec<u8>>, Option<i64>)> = portal::table
                     .filter(portal::name.eq(&name))
                     .select((portal::token, portal::token_obtained_at))
@@ -39,7 +40,7 @@ impl Store {
     pub async fn save_token(&self, name: &str, token: Option<(String, Timestamp)>) -> Result<(), StoreError> {
         let name = name.to_owned();
         self.writer
-            .run(move |tx| {
+            .run("save_token", move |tx| {
                 let id = super::log::portal_id(tx.db, &name)?;
                 let sealed = match &token {
                     Some((token, _)) => Some(tx.seal(&format!("portal/{name}"), token.as_bytes())?),
@@ -53,6 +54,38 @@ impl Store {
             .await
     }
 
+    /// Keeps until when a portal is left alone, and why, so that a restart keeps to it.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn rest_portal(&self, name: &str, cause: &'static str, until: Timestamp) -> Result<(), StoreError> {
+        let name = name.to_owned();
+        self.writer
+            .run("rest_portal", move |tx| {
+                let id = super::log::portal_id(tx.db, &name)?;
+                diesel::update(portal::table.find(id))
+                    .set((portal::rests_until.eq(until.0), portal::rest_cause.eq(cause)))
+                    .execute(tx.db)?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Until when an earlier life of the daemon was to leave a portal alone.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn portal_rests_until(&self, name: &str) -> Result<Option<Timestamp>, StoreError> {
+        let name = name.to_owned();
+        self.writer
+            .run("portal_rests_until", move |tx| {
+                let until: Option<Option<i64>> =
+                    portal::table.filter(portal::name.eq(&name)).select(portal::rests_until).first(tx.db).optional()?;
+                Ok(until.flatten().map(Timestamp))
+            })
+            .await
+    }
+
     /// Takes one of the hour's logins; when they are used up, answers when the next is free.
     ///
     /// # Errors
@@ -61,7 +94,7 @@ impl Store {
         let name = name.to_owned();
         let now = self.clock.now().0;
         self.writer
-            .run(move |tx| {
+            .run("reserve_login", move |tx| {
                 let id = super::log::portal_id(tx.db, &name)?;
                 let of_portal = login::table.filter(login::portal_id.eq(id));
                 diesel::delete(of_portal.filter(login::at.le(now - HOUR_MS))).execute(tx.db)?;

@@ -13,7 +13,7 @@ use super::schema::{
 };
 use super::seal::{Sealer, person_scope};
 use super::{Store, StoreError};
-use crate::domain::ids::SubjectId;
+use crate::domain::ids::{PersonId, SubjectId};
 use crate::domain::record::Record;
 use crate::domain::time::Timestamp;
 
@@ -156,6 +156,8 @@ pub struct DeliveryView {
     pub destination: String,
     /// The route.
     pub route: String,
+    /// The place that it fills; the second part of our mark.
+    pub slot: String,
     /// Where it stands.
     pub state: String,
     /// Why it is not settled.
@@ -455,7 +457,7 @@ impl View {
     }
 
     fn delivery(&mut self, id: i64, subject: SubjectId) -> Result<DeliveryView, StoreError> {
-        type Place = (String, String, String, Option<String>, Option<String>, Option<i64>, i64);
+        type Place = (String, String, String, String, Option<String>, Option<String>, Option<i64>, i64);
         type Proof = (Option<String>, Option<String>, Option<i64>, Option<i64>, Option<Vec<u8>>, Option<i64>);
         let (place, proof): (Place, Proof) = delivery::table
             .inner_join(route::table)
@@ -465,6 +467,7 @@ impl View {
                 (
                     destination::name,
                     route::name,
+                    delivery::slot,
                     delivery::state,
                     delivery::cause,
                     delivery::cause_detail,
@@ -481,7 +484,7 @@ impl View {
                 ),
             ))
             .first(&mut self.db)?;
-        let (destination, route, state, cause, cause_detail, due_at, wanted_at) = place;
+        let (destination, route, slot, state, cause, cause_detail, due_at, wanted_at) = place;
         let (held_person, held_row, held_at, mapping, receipt, receipt_status) = proof;
         let mapping = match mapping {
             Some(mapping) => {
@@ -492,6 +495,7 @@ impl View {
         Ok(DeliveryView {
             destination,
             route,
+            slot,
             state,
             cause,
             cause_detail,
@@ -546,13 +550,33 @@ impl View {
 }
 
 impl Store {
+    /// The person that a portal's learner is, if they were ever read.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn person_of(&self, portal: &str, lms_id: &str) -> Result<Option<PersonId>, StoreError> {
+        let (portal, lms_id) = (portal.to_owned(), lms_id.to_lowercase());
+        self.writer
+            .run("person_of", move |tx| {
+                let found: Option<i64> = person::table
+                    .inner_join(subject::table)
+                    .inner_join(portal::table.on(portal::id.eq(person::portal_id)))
+                    .filter(portal::name.eq(&portal).and(subject::lms_id.eq(&lms_id)))
+                    .select(person::id)
+                    .first(tx.db)
+                    .optional()?;
+                Ok(found.map(PersonId))
+            })
+            .await
+    }
+
     /// Whether nothing is left to do now or soon: no event waits, no learner is dirty, no delivery waits; parked ones do not count.
     ///
     /// # Errors
     /// The store failed.
     pub async fn is_idle(&self) -> Result<bool, StoreError> {
         self.writer
-            .run(|tx| {
+            .run("is_idle", |tx| {
                 let taken: i64 = intake::table.select(intake::last_event_id).first(tx.db)?;
                 let waiting: i64 = event::table.filter(event::id.gt(taken)).count().get_result(tx.db)?;
                 let dirty: i64 = mark::table.count().get_result(tx.db)?;

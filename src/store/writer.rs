@@ -6,6 +6,7 @@
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use async_trait::async_trait;
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use tokio::sync::oneshot;
@@ -50,12 +51,22 @@ pub(crate) struct Request {
     refuse: Box<dyn FnOnce(StoreError) + Send>,
 }
 
+/// Sees every use case of a store that works inline. The simulation writes its trace with it, and stops the world at any commit.
+#[async_trait]
+pub trait Witness: Send + Sync {
+    /// A use case is about to begin. One that never returns is a crash before the commit.
+    async fn begins(&self, use_case: &'static str);
+
+    /// It was committed, or failed with these words. One that never returns is a crash after the commit.
+    async fn ended(&self, use_case: &'static str, failure: Option<String>);
+}
+
 /// Where use cases are sent.
 pub(crate) enum Writer {
     /// To a thread that groups them.
     Thread(Thread),
     /// Run on the spot, one commit each: for the simulation, whose paused clock would jump while a thread works.
-    Inline(Box<Mutex<Engine>>),
+    Inline(Box<Mutex<Engine>>, Option<Arc<dyn Witness>>),
 }
 
 /// The writer thread. Dropping it waits until everything sent is done and the file is let go.
@@ -85,15 +96,22 @@ impl Writer {
         Self::Thread(Thread { sender: Some(sender), handle: Some(handle) })
     }
 
-    /// Runs one use case in a transaction; returns after the commit.
+    /// Runs one use case, known by this name, in a transaction; returns after the commit.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
+        name: &'static str,
         use_case: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let sender = match self {
-            Self::Inline(engine) => {
-                let mut engine = engine.lock().unwrap_or_else(PoisonError::into_inner);
-                return run_inline(&mut engine, use_case);
+            Self::Inline(engine, witness) => {
+                if let Some(witness) = witness {
+                    witness.begins(name).await;
+                }
+                let result = run_inline(&mut engine.lock().unwrap_or_else(PoisonError::into_inner), use_case);
+                if let Some(witness) = witness {
+                    witness.ended(name, result.as_ref().err().map(ToString::to_string)).await;
+                }
+                return result;
             }
             Self::Thread(thread) => thread.sender.as_ref().ok_or(StoreError::Closed)?,
         };

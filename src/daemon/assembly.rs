@@ -1,0 +1,194 @@
+//! The steps of the pipeline, put together from parts: for the daemon with real ones, for the simulation with fakes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::Context;
+use tracing::info;
+
+use super::build::BuiltDestination;
+use super::doors;
+use crate::domain::chance::Entropy;
+use crate::domain::time::Clock;
+use crate::lms::Lms;
+use crate::pipeline::deliver::Deliver;
+use crate::pipeline::destination::Destination;
+use crate::pipeline::intake::Intake;
+use crate::pipeline::plan::{Plan, PlannedRoute};
+use crate::pipeline::portal::Portal;
+use crate::pipeline::refresh::Refresh;
+use crate::pipeline::worker::{Bell, Work};
+use crate::reconcile::schedule::Schedule;
+use crate::reconcile::sweep::Sweep;
+use crate::store::Store;
+use crate::telemetry::Metrics;
+
+/// The bells that wake the steps.
+#[derive(Default)]
+pub struct Bells {
+    /// New events.
+    pub intake: Arc<Bell>,
+    /// Dirty learners.
+    pub refresh: Arc<Bell>,
+    /// One a portal.
+    pub sweeps: Vec<Arc<Bell>>,
+    /// One a destination, by name.
+    pub deliver: BTreeMap<String, Arc<Bell>>,
+}
+
+/// All that the steps are made of.
+pub struct Assembly<'a> {
+    /// The ledger.
+    pub store: Arc<Store>,
+    /// The LMS client of each portal, by name.
+    pub lms: BTreeMap<String, Arc<dyn Lms>>,
+    /// The destinations.
+    pub destinations: &'a [BuiltDestination],
+    /// Whose marks are ours.
+    pub installation: &'a str,
+    /// When sweeps are due.
+    pub schedule: Schedule,
+    /// How many learners are read at once.
+    pub readers: usize,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Jitter.
+    pub entropy: Arc<dyn Entropy>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The steps, each with its bell, and the switches that ask for a sweep now.
+pub struct Assembled {
+    /// To be run by `pipeline::worker::work`.
+    pub steps: Vec<(Arc<dyn Work>, Arc<Bell>)>,
+    /// One a portal.
+    pub sweep_now: Vec<Arc<AtomicBool>>,
+    /// The destinations, by name.
+    pub destinations: BTreeMap<String, Arc<Destination>>,
+}
+
+type Steps = Vec<(Arc<dyn Work>, Arc<Bell>)>;
+
+impl Assembly<'_> {
+    /// Makes the rows of what is configured, finds out what the last life of the daemon left under way, and puts the steps together.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn assemble(&self, bells: &mut Bells) -> anyhow::Result<Assembled> {
+        let (plan, destinations) = self.ready_destinations().await?;
+        let mut portals: BTreeMap<String, Arc<Portal>> = BTreeMap::new();
+        for (name, lms) in &self.lms {
+            let portal = Portal::load(name, Arc::clone(lms), &self.store).await.context("read the portals")?;
+            portals.insert(name.clone(), Arc::new(portal));
+        }
+        let mut steps = Steps::new();
+        let intake = Intake::new(
+            Arc::clone(&self.store),
+            doors::read_event(),
+            Arc::clone(&bells.refresh),
+            Arc::clone(&self.metrics),
+        );
+        steps.push((Arc::new(intake), Arc::clone(&bells.intake)));
+        for destination in &destinations {
+            self.writers(destination, bells, &mut steps);
+        }
+        for _ in 0..self.readers {
+            let refresh = Refresh {
+                store: Arc::clone(&self.store),
+                portals: portals.clone(),
+                plan: Arc::clone(&plan),
+                clock: Arc::clone(&self.clock),
+                entropy: Arc::clone(&self.entropy),
+                more: Arc::clone(&bells.refresh),
+                deliver: bells.deliver.values().cloned().collect(),
+                metrics: Arc::clone(&self.metrics),
+            };
+            steps.push((Arc::new(refresh), Arc::clone(&bells.refresh)));
+        }
+        let sweep_now = self.sweeps(&portals, &destinations, bells, &mut steps);
+        let destinations = destinations.into_iter().map(|ready| (ready.name.clone(), ready)).collect();
+        Ok(Assembled { steps, sweep_now, destinations })
+    }
+
+    async fn ready_destinations(&self) -> anyhow::Result<(Arc<Plan>, Vec<Arc<Destination>>)> {
+        let specs = self.destinations.iter().map(BuiltDestination::spec).collect();
+        let topology = self.store.sync_topology(specs).await.context("keep the destinations")?;
+        let mut plan = Plan::default();
+        let mut destinations = Vec::new();
+        for built in self.destinations {
+            let rows = &topology.destinations[&built.name];
+            let settle_ms = i64::from(built.description.settle_seconds) * 1_000;
+            let recovered = self.store.recover_epoch(rows.id, settle_ms).await.context("find what was under way")?;
+            if recovered > 0 {
+                info!(destination = built.name, recovered, "Writes of unknown outcome will be looked up first");
+            }
+            for route in &built.routes {
+                plan.routes.push(PlannedRoute {
+                    destination: rows.id,
+                    route: rows.routes[&route.name].id,
+                    record: route.record,
+                    mode: route.mode,
+                    slot: route.slot,
+                    history: built.history,
+                    first_seen_at: rows.first_seen_at,
+                    zone: built.zone,
+                });
+            }
+            destinations.push(Arc::new(built.ready(rows, self.installation)));
+        }
+        Ok((Arc::new(plan), destinations))
+    }
+
+    fn writers(&self, destination: &Arc<Destination>, bells: &mut Bells, steps: &mut Steps) {
+        let bell = Arc::new(Bell::default());
+        bells.deliver.insert(destination.name.clone(), Arc::clone(&bell));
+        let probing = Arc::new(tokio::sync::Mutex::new(()));
+        for _ in 0..destination.description.concurrency_max {
+            let deliver = Deliver {
+                store: Arc::clone(&self.store),
+                destination: Arc::clone(destination),
+                clock: Arc::clone(&self.clock),
+                entropy: Arc::clone(&self.entropy),
+                more: Arc::clone(&bell),
+                metrics: Arc::clone(&self.metrics),
+                probing: Arc::clone(&probing),
+            };
+            steps.push((Arc::new(deliver), Arc::clone(&bell)));
+        }
+    }
+
+    /// One sweep a portal; answers the switches that ask for one now.
+    fn sweeps(
+        &self,
+        portals: &BTreeMap<String, Arc<Portal>>,
+        destinations: &[Arc<Destination>],
+        bells: &mut Bells,
+        steps: &mut Steps,
+    ) -> Vec<Arc<AtomicBool>> {
+        let mut switches = Vec::new();
+        for portal in portals.values() {
+            let asked = Arc::new(AtomicBool::new(false));
+            switches.push(Arc::clone(&asked));
+            let sweep = Sweep {
+                portal: Arc::clone(portal),
+                store: Arc::clone(&self.store),
+                schedule: self.schedule.clone(),
+                asked,
+                clock: Arc::clone(&self.clock),
+                entropy: Arc::clone(&self.entropy),
+                refresh: Arc::clone(&bells.refresh),
+                destinations: destinations
+                    .iter()
+                    .map(|destination| (destination.id, Arc::clone(&bells.deliver[&destination.name])))
+                    .collect(),
+                under_way: AtomicBool::new(false),
+            };
+            let bell = Arc::new(Bell::default());
+            bells.sweeps.push(Arc::clone(&bell));
+            steps.push((Arc::new(sweep), bell));
+        }
+        switches
+    }
+}

@@ -1,0 +1,82 @@
+//! One portal as the pipeline sees it: its client, and until when it is left alone as a whole.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::retry::{backoff_ms, throttled_until};
+use crate::domain::time::Timestamp;
+use crate::lms::{Lms, LmsError};
+use crate::store::{Store, StoreError};
+
+/// How long nothing is read from a portal that refuses our credentials or logins, in milliseconds.
+pub const REFUSED_MS: i64 = 5 * 60_000;
+
+/// A portal that fails is left alone as a whole: a thousand dirty learners must not each find out anew. Refresh and sweep share its rest.
+pub struct Portal {
+    /// Its name.
+    pub name: String,
+    /// Its client.
+    pub lms: Arc<dyn Lms>,
+    rest: Mutex<Rest>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Rest {
+    until: Timestamp,
+    failures: u32,
+}
+
+impl Portal {
+    /// A portal that is left alone until the end of a rest that an earlier life of the daemon was asked for.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn load(name: &str, lms: Arc<dyn Lms>, store: &Store) -> Result<Self, StoreError> {
+        let until = store.portal_rests_until(name).await?.unwrap_or(Timestamp(0));
+        Ok(Self { name: name.to_owned(), lms, rest: Mutex::new(Rest { until, failures: 0 }) })
+    }
+
+    /// Until when it is left alone; a time that is past when it is not.
+    #[must_use]
+    pub fn rests_until(&self) -> Timestamp {
+        self.rest.lock().unwrap_or_else(PoisonError::into_inner).until
+    }
+
+    /// A read failed: answers until when the portal is left alone. Whoever asks from now on sees it; a wait that the LMS asked for, or that
+    /// its refusals cause, is kept for the next life of the daemon, too.
+    ///
+    /// # Errors
+    /// The store failed; this life keeps to the rest all the same.
+    pub async fn failed(
+        &self,
+        store: &Store,
+        error: &LmsError,
+        now: Timestamp,
+        random: u64,
+    ) -> Result<Timestamp, StoreError> {
+        let (until, cause) = {
+            let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
+            let (until, cause) = match error {
+                LmsError::Throttled(after) => (throttled_until(after, now), Some("throttled")),
+                LmsError::Unauthorized(_) => (now.plus_ms(REFUSED_MS), Some("unauthorized")),
+                LmsError::LoginLimit(_) => (now.plus_ms(REFUSED_MS), Some("login_limit")),
+                LmsError::Unavailable(_) => (now.plus_ms(1_000 + backoff_ms(rest.failures, random)), None),
+                // These are about one learner, not about the portal.
+                LmsError::Forbidden(_) | LmsError::Misunderstood(_) | LmsError::PartialRead(_) => (rest.until, None),
+            };
+            if until > rest.until {
+                rest.until = until;
+                rest.failures += 1;
+            }
+            (rest.until, cause)
+        };
+        if let Some(cause) = cause {
+            store.rest_portal(&self.name, cause, until).await?;
+        }
+        Ok(until)
+    }
+
+    /// A read succeeded. A rest that another read began meanwhile stands.
+    pub fn succeeded(&self) {
+        self.rest.lock().unwrap_or_else(PoisonError::into_inner).failures = 0;
+    }
+}

@@ -1,0 +1,373 @@
+//! The checks: what must be true when webhooks alone have done their part, and what must be true at rest.
+//!
+//! They read the ledger as `learnsync explain` does, and compare it with the LMS's truth and the targets' rows by rules of their own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Nullable, Text};
+use learnsync::config::History;
+use learnsync::domain::record::Record;
+use learnsync::store::view::{DeliveryView, LearnerView, RecordView, View};
+use learnsync_sdk::{BlindRepeat, Fields, SlotRule, Value};
+
+use crate::life::{INSTALLATION, Life, Planned};
+use crate::play::Play;
+use crate::target::{Kind, Origin, Row, TITLE_MAX};
+use crate::world::{World, lock};
+
+#[derive(QueryableByName)]
+struct Counted {
+    #[diesel(sql_type = Text)]
+    word: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    cause: Option<String>,
+    #[diesel(sql_type = BigInt)]
+    count: i64,
+}
+
+fn ledger(folder: &Path) -> Option<SqliteConnection> {
+    SqliteConnection::establish(&format!("file:{}?mode=ro", folder.join("learnsync.db").display())).ok()
+}
+
+fn counted(folder: &Path, query: &str) -> Vec<Counted> {
+    ledger(folder).and_then(|mut db| diesel::sql_query(query).load(&mut db).ok()).unwrap_or_default()
+}
+
+/// Notes which states and causes deliveries are in now.
+pub(crate) fn notice(play: &Play) {
+    let states = counted(
+        play.folder.path(),
+        "select state as word, cause, count(*) as count from delivery group by state, cause",
+    );
+    for row in states {
+        play.world.reached("state", &row.word);
+        if let Some(cause) = row.cause {
+            play.world.reached("cause", cause.split(':').next().unwrap_or(&cause));
+        }
+    }
+}
+
+/// The marks of a destination's places that the ledger holds for settled.
+pub(crate) fn settled(folder: &Path, destination: &str) -> BTreeSet<String> {
+    let query = "select d.name as word, y.slot as cause, 1 as count from delivery y
+        join destination d on d.id = y.destination_id where y.state = 'settled'";
+    let rows = counted(folder, query).into_iter().filter(|row| row.word == destination);
+    rows.filter_map(|row| row.cause).map(|slot| mark_of(&slot)).collect()
+}
+
+/// Which account the ledger knows behind each destination; none for one that was never asked.
+pub(crate) fn accounts(folder: &Path) -> BTreeMap<String, u32> {
+    let rows =
+        counted(folder, "select name as word, account as cause, 1 as count from destination where account is not null");
+    let known = rows.into_iter().filter_map(|row| {
+        let number = row.cause?.trim_start_matches("account ").parse().ok()?;
+        Some((row.word, number))
+    });
+    known.collect()
+}
+
+/// What waits, in words.
+pub(crate) fn what_waits(folder: &Path) -> String {
+    let query = "select d.name || ' ' || y.state as word, d.state || ' ' || coalesce(d.pause_cause, '') as cause, count(*) as count
+        from delivery y join destination d on d.id = y.destination_id where y.state in ('pending', 'sending', 'uncertain') group by 1, 2
+        union all select 'marks ' || lane, null, count(*) from mark group by lane
+        union all select 'events not taken', null, count(*) from event where id > (select last_event_id from intake)";
+    let rows = counted(folder, query).into_iter().filter(|row| row.count > 0);
+    let words: Vec<String> =
+        rows.map(|row| format!("{} {} ({})", row.count, row.word, row.cause.unwrap_or_default().trim())).collect();
+    words.join(", ")
+}
+
+/// Webhooks alone: whoever was announced has been read since, and the ledger says what the LMS said then or later.
+pub(crate) fn heard(play: &Play) {
+    let mut newest: BTreeMap<String, i64> = BTreeMap::new();
+    let repeats = counted(
+        play.folder.path(),
+        "select cast(event_id as text) as word, null as cause, 1 as count from reading where disposition = 'duplicate'",
+    );
+    let repeats: BTreeSet<String> = repeats.into_iter().map(|row| row.word).collect();
+    for acked in lock(&play.acked).iter() {
+        // A repeat of the very same event tells nothing new.
+        if acked.is_correlated && repeats.contains(&acked.id.to_string()) {
+            continue;
+        }
+        if let Some(learner) = &acked.learner {
+            let at = newest.entry(learner.clone()).or_insert(acked.at_ms);
+            *at = (*at).max(acked.at_ms);
+        }
+    }
+    let Some(mut view) = look(play) else { return };
+    for (learner, at_ms) in newest {
+        if play.lms.has_lied_since(&learner, at_ms) {
+            continue;
+        }
+        let known = explain(&mut view, &learner, &play.world);
+        let facts: BTreeMap<String, Record> = known
+            .iter()
+            .flat_map(|known| &known.records)
+            .filter(|record| record.state == "present")
+            .map(|record| (record.key.clone(), record.facts.clone()))
+            .collect();
+        if !play.lms.shown_since(&learner, at_ms).contains(&facts) {
+            let detail =
+                format!("{learner} was announced at {at_ms}; the ledger holds {:?}", facts.keys().collect::<Vec<_>>());
+            play.world.violated("an acknowledged webhook is followed by a read", &detail);
+        }
+    }
+}
+
+/// All that must be true after faults have stopped and one undisturbed sweep.
+pub(crate) async fn at_rest(play: &Play, life: &Life) {
+    notice(play);
+    events(play);
+    match life.store.verify_chain().await {
+        Ok(Ok(_)) => {}
+        Ok(Err(attempt)) => play.world.violated("the chain of attempts verifies", &format!("attempt {attempt}")),
+        Err(error) => play.world.violated("the chain of attempts verifies", &error.to_string()),
+    }
+    let Some(mut view) = look(play) else { return };
+    let mut slots: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for learner in play.lms.everybody() {
+        let known = explain(&mut view, &learner, &play.world);
+        let truth = play.lms.facts(&learner);
+        let Some(known) = known.first() else {
+            if !truth.is_empty() {
+                play.world.violated("the ledger holds what the LMS holds", &format!("{learner} is unknown"));
+            }
+            continue;
+        };
+        let present: BTreeMap<String, Record> = known
+            .records
+            .iter()
+            .filter(|record| record.state == "present")
+            .map(|record| (record.key.clone(), record.facts.clone()))
+            .collect();
+        if present != truth {
+            let differ = differing(&present, &truth);
+            play.world.violated("the ledger holds what the LMS holds", &format!("{learner}: {differ:?}"));
+        }
+        for planned in &play.destinations {
+            for delivery in known.records.iter().flat_map(|record| &record.deliveries) {
+                if delivery.destination == planned.target.name {
+                    slots.entry(planned.target.name.clone()).or_default().insert(mark_of(&delivery.slot));
+                }
+            }
+            routed(play, planned, known);
+        }
+    }
+    for planned in &play.destinations {
+        strangers(play, planned, slots.get(&planned.target.name).cloned().unwrap_or_default());
+    }
+}
+
+fn look(play: &Play) -> Option<View> {
+    match View::open(play.folder.path()) {
+        Ok(view) => Some(view),
+        Err(error) => {
+            play.world.violated("the ledger can be read", &error.to_string());
+            None
+        }
+    }
+}
+
+fn explain(view: &mut View, learner: &str, world: &World) -> Vec<LearnerView> {
+    view.explain(learner).unwrap_or_else(|error| {
+        world.violated("every learner can be explained", &format!("{learner}: {error}"));
+        Vec::new()
+    })
+}
+
+fn differing(left: &BTreeMap<String, Record>, right: &BTreeMap<String, Record>) -> Vec<String> {
+    let keys: BTreeSet<&String> = left.keys().chain(right.keys()).collect();
+    keys.into_iter().filter(|key| left.get(*key) != right.get(*key)).cloned().collect()
+}
+
+/// Every acknowledged webhook is in the log, was taken, and was read as something.
+fn events(play: &Play) {
+    let taken = counted(
+        play.folder.path(),
+        "select cast(e.id as text) as word, min(r.disposition) as cause, count(r.position) as count from event e
+         left join reading r on r.event_id = e.id where e.id <= (select last_event_id from intake) group by e.id",
+    );
+    let taken: BTreeMap<String, i64> = taken.into_iter().map(|row| (row.word, row.count)).collect();
+    for acked in lock(&play.acked).iter() {
+        if taken.get(&acked.id.to_string()).is_none_or(|readings| *readings == 0) {
+            play.world
+                .violated("every acknowledged webhook is accounted for", &format!("webhook {} is lost", acked.id));
+        }
+    }
+}
+
+fn mark_of(slot: &str) -> String {
+    format!("learnsync:{INSTALLATION}:{slot}")
+}
+
+/// Every record of a learner is where a destination's routes want it, or the ledger says why not.
+fn routed(play: &Play, planned: &Planned, known: &LearnerView) {
+    let name = &planned.target.name;
+    for record in known.records.iter().filter(|record| planned.records.contains(&record.facts.kind)) {
+        let here: Vec<&DeliveryView> =
+            record.deliveries.iter().filter(|delivery| delivery.destination == *name).collect();
+        match here.as_slice() {
+            [delivery] => delivered(play, planned, known, record, delivery),
+            [] if record.state != "present" => {}
+            [] if planned.slot() == SlotRule::PersonCourse
+                && (is_left_out(planned, record) || gives_way(planned, record, &known.records)) => {}
+            [] => {
+                let others: Vec<_> = known
+                    .records
+                    .iter()
+                    .filter(|other| other.facts.kind == record.facts.kind)
+                    .map(|other| {
+                        let here = other.deliveries.iter().filter(|delivery| delivery.destination == *name);
+                        let here: Vec<_> = here.map(|delivery| (&delivery.slot, &delivery.state)).collect();
+                        (&other.key, &other.state, other.facts.course.as_ref().map(|course| &course.id), here)
+                    })
+                    .collect();
+                play.world.violated("every record is routed", &format!("{} at {name}: {others:?}", record.key));
+            }
+            several => {
+                let slots: Vec<_> = several.iter().map(|delivery| &delivery.slot).collect();
+                play.world.violated("one delivery for one place", &format!("{} at {name}: {slots:?}", record.key));
+            }
+        }
+    }
+}
+
+/// Whether history leaves a record out.
+fn is_left_out(planned: &Planned, record: &RecordView) -> bool {
+    match planned.history {
+        History::Since(date) => record.facts.achieved.is_none_or(|at| at.date_in(planned.zone) < date),
+        History::All | History::None => false,
+    }
+}
+
+/// Whether another record of the same course holds the place, rightly.
+fn gives_way(planned: &Planned, record: &RecordView, all: &[RecordView]) -> bool {
+    let course = |record: &RecordView| record.facts.course.as_ref().map(|course| course.id.clone());
+    let rank = |record: &RecordView| {
+        let facts = &record.facts;
+        let is_delivered = !is_left_out(planned, record);
+        (is_delivered, facts.valid_until.is_none(), facts.valid_until, facts.achieved, record.key.clone())
+    };
+    let holder = all.iter().find(|other| {
+        course(other) == course(record)
+            && other.facts.kind == record.facts.kind
+            && other.deliveries.iter().any(|delivery| delivery.destination == planned.target.name)
+    });
+    holder.is_some_and(|holder| rank(holder) > rank(record))
+}
+
+fn delivered(play: &Play, planned: &Planned, known: &LearnerView, record: &RecordView, delivery: &DeliveryView) {
+    let target = &planned.target;
+    let mark = mark_of(&delivery.slot);
+    let wrong = |rule: &str, detail: String| play.world.violated(rule, &format!("{mark} at {}: {detail}", target.name));
+    let facts = &record.facts;
+    let external_id = known.learner.as_ref().and_then(|learner| learner.external_id.clone()).unwrap_or_default();
+    let course = facts.course.as_ref().map_or(facts.title.clone(), |course| course.name.clone());
+    let cause = delivery.cause.clone().unwrap_or_default();
+    let kind = cause.split(':').next().unwrap_or_default();
+    let is_explained = match (delivery.state.as_str(), kind) {
+        ("settled", _) => {
+            match target.kind {
+                Kind::Append(blind) => told(&mark, blind, planned, &wrong),
+                Kind::Keyed | Kind::ReadBack | Kind::Pair => {
+                    let person =
+                        play.person(&target.name, &known.lms_id).unwrap_or_else(|| target.person_of(&external_id));
+                    held(&mark, planned, facts, &person, &wrong);
+                }
+            }
+            return;
+        }
+        ("skipped", "before_start") => planned.history != History::All,
+        ("skipped", "found_late") => matches!(target.kind, Kind::Append(_)),
+        ("skipped", "maybe_lost") => target.kind == Kind::Append(BlindRepeat::MayLose),
+        ("parked", "unmatched") => target.is_unfindable(&external_id).0,
+        ("parked", "ambiguous_person") => target.is_unfindable(&external_id).1,
+        ("parked", "unmapped") => planned.has_type(facts.kind) && target.is_unlisted(&course),
+        ("parked", "missing_field") => facts.achieved.is_none(),
+        ("parked", "mapping_failed") => facts.title.chars().count() > TITLE_MAX,
+        ("parked", "vanished") => record.state != "present",
+        ("superseded", _) => target.has_newer(&mark),
+        _ => false,
+    };
+    if !is_explained {
+        let detail = delivery.cause_detail.clone().unwrap_or_default();
+        wrong("what is not delivered has a true reason", format!("{} {cause} {detail}", delivery.state));
+    }
+}
+
+fn told(mark: &str, blind: BlindRepeat, planned: &Planned, wrong: &dyn Fn(&str, String)) {
+    match (planned.target.told().get(mark).copied().unwrap_or(0), blind) {
+        (1, _) | (2.., BlindRepeat::MayRepeat) => {}
+        (0, _) => wrong("what is settled was told", "nothing was told".to_owned()),
+        (count, BlindRepeat::MayLose) => {
+            wrong("nothing is told twice that could be known", format!("told {count} times"))
+        }
+    }
+}
+
+/// What the row holds by rules of our own: the mapping of this world, read once more.
+fn expected(planned: &Planned, facts: &Record) -> Fields {
+    let mut fields = Fields::from([("title".to_owned(), Value::Text(facts.title.clone()))]);
+    let mut put = |name: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            fields.insert(name.to_owned(), value);
+        }
+    };
+    put("on", facts.achieved.map(|at| Value::Date(at.date_in(planned.zone))));
+    put("until", facts.valid_until.map(|at| Value::Date(at.date_in(planned.zone))));
+    put("score", facts.score.map(Value::Number));
+    put("record", Some(Value::Text(facts.key())));
+    if planned.has_type(facts.kind) {
+        let course = facts.course.as_ref().map_or(&facts.title, |course| &course.name);
+        put("type", Some(Value::Text(format!("type of {course}"))));
+    }
+    fields
+}
+
+fn held(mark: &str, planned: &Planned, facts: &Record, person: &str, wrong: &dyn Fn(&str, String)) {
+    let rows = planned.target.rows();
+    let ours: Vec<&Row> =
+        rows.values().filter(|row| row.origin == Origin::Ours && row.mark.as_deref() == Some(mark)).collect();
+    match ours.as_slice() {
+        [] if planned.target.was_deleted(mark) => {}
+        [] => wrong("the target holds what is settled", "there is no row".to_owned()),
+        [row] => {
+            let mut fields = row.fields.clone();
+            fields.remove("mapping");
+            if !row.is_edited && fields != expected(planned, facts) {
+                wrong(
+                    "the target holds what is settled",
+                    format!("{fields:?} instead of {:?}", expected(planned, facts)),
+                );
+            }
+            if row.person != person {
+                wrong("the row is the right person's", format!("{} instead of {person}", row.person));
+            }
+        }
+        several => wrong("never two objects of ours for one slot", format!("{} rows", several.len())),
+    }
+}
+
+/// Rows of ours that the ledger does not know, and foreign ones that changed.
+fn strangers(play: &Play, planned: &Planned, known: BTreeSet<String>) {
+    let rows = planned.target.rows();
+    let foreign: Vec<&Row> = rows.values().filter(|row| row.origin == Origin::Foreign).collect();
+    let by_hand = Value::Text("by hand".to_owned());
+    if foreign.len() != 3 || foreign.iter().any(|row| row.fields.get("title") != Some(&by_hand)) {
+        play.world.violated("nothing foreign is touched", &planned.target.name);
+    }
+    // Of what was taken back in the LMS after a backup, and written after it, yesterday's ledger knows nothing.
+    if play.restored_ms.is_some() {
+        return;
+    }
+    for row in rows.values().filter(|row| row.origin == Origin::Ours) {
+        let mark = row.mark.clone().unwrap_or_default();
+        if !known.contains(&mark) {
+            play.world.violated("every row of ours is in the ledger", &format!("{mark} at {}", planned.target.name));
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! One life of the daemon: the real store, pipeline and sweep around the fakes, from its start to its stop or crash.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use chrono_tz::Tz;
+use learnsync::config::{History, SourceConfig};
+use learnsync::daemon::{Assembly, Bells, BuiltDestination, BuiltRoute, StoreInbox};
+use learnsync::domain::chance::{Entropy, Generator};
+use learnsync::domain::time::Clock;
+use learnsync::http::Inbox;
+use learnsync::lms::Lms;
+use learnsync::mapping::Mapping;
+use learnsync::pipeline::destination::Destination;
+use learnsync::pipeline::worker::{Bell, work};
+use learnsync::reconcile::schedule::Schedule;
+use learnsync::store::{Open, Store, Threading, Witness};
+use learnsync::telemetry::Metrics;
+use learnsync_sdk::{Connector, MatchRule, RecordKind, RouteMode, SlotRule};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::lms::FakeLms;
+use crate::target::{FakeConnector, Kind, Target};
+use crate::world::World;
+
+/// The one portal.
+pub const PORTAL: &str = "main";
+
+/// Whose marks are ours.
+pub const INSTALLATION: &str = "sim";
+
+/// Workers look up at least this often. Longer than in the daemon: a bell that nobody rings shows.
+const REST_MAX: Duration = Duration::from_secs(2 * 3_600);
+
+/// Learners that are read at once.
+const READERS: usize = 3;
+
+/// A destination as configured.
+#[derive(Clone)]
+pub struct Planned {
+    /// The system behind it.
+    pub target: Arc<Target>,
+    /// Which old facts it wants.
+    pub history: History,
+    /// Where its dates are.
+    pub zone: Tz,
+    /// The kinds of records that it takes, each by a route of that name.
+    pub records: Vec<RecordKind>,
+}
+
+impl Planned {
+    /// How a route treats the target.
+    #[must_use]
+    pub fn mode(&self) -> RouteMode {
+        match self.target.kind {
+            Kind::Keyed | Kind::ReadBack | Kind::Pair => RouteMode::State,
+            Kind::Append(_) => RouteMode::Append,
+        }
+    }
+
+    /// Which records share a place.
+    #[must_use]
+    pub fn slot(&self) -> SlotRule {
+        match self.target.kind {
+            Kind::Pair => SlotRule::PersonCourse,
+            Kind::Keyed | Kind::ReadBack | Kind::Append(_) => SlotRule::Record,
+        }
+    }
+
+    /// Whether its rows name reference data for records of a kind.
+    #[must_use]
+    pub fn has_type(&self, record: RecordKind) -> bool {
+        let names = match self.target.kind {
+            Kind::ReadBack | Kind::Pair => true,
+            Kind::Keyed | Kind::Append(_) => false,
+        };
+        names && record != RecordKind::Competency
+    }
+
+    fn built(&self, mapping_version: u32) -> anyhow::Result<BuiltDestination> {
+        let connector: Arc<dyn Connector> = Arc::new(FakeConnector(Arc::clone(&self.target)));
+        let mut routes = Vec::new();
+        for record in &self.records {
+            let path = |path: &str| SourceConfig { path: Some(path.to_owned()), ..SourceConfig::default() };
+            let mut fields = BTreeMap::from([
+                ("title".to_owned(), path("title")),
+                ("on".to_owned(), path("achieved")),
+                ("until".to_owned(), path("valid_until")),
+                ("score".to_owned(), path("score")),
+                ("record".to_owned(), path("key")),
+            ]);
+            let version = toml::Value::String(format!("m{mapping_version}"));
+            fields.insert("mapping".to_owned(), SourceConfig { constant: Some(version), ..SourceConfig::default() });
+            if self.has_type(*record) {
+                let kind = Some("course_type".to_owned());
+                fields.insert("type".to_owned(), SourceConfig { reference: kind, ..SourceConfig::default() });
+            }
+            let object = connector.object("row").map_err(anyhow::Error::msg)?;
+            let mapping = Mapping::compile(&fields, &object, self.zone, &BTreeMap::new())
+                .map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
+            routes.push(BuiltRoute {
+                name: record.as_str().to_owned(),
+                record: *record,
+                mode: self.mode(),
+                slot: self.slot(),
+                object: "row".to_owned(),
+                mapping: Arc::new(mapping),
+            });
+        }
+        Ok(BuiltDestination {
+            name: self.target.name.clone(),
+            description: self.target.description(),
+            connector,
+            history: self.history,
+            match_rules: vec![MatchRule::ExternalId],
+            zone: self.zone,
+            routes,
+        })
+    }
+}
+
+/// How a daemon is started.
+pub struct Start<'a> {
+    /// The world.
+    pub world: &'a Arc<World>,
+    /// The LMS.
+    pub lms: &'a Arc<FakeLms>,
+    /// The store's folder.
+    pub folder: &'a Path,
+    /// The destinations.
+    pub destinations: &'a [Planned],
+    /// Which mapping they have.
+    pub mapping_version: u32,
+    /// When the nights are, as a cron expression, and where.
+    pub nights: (&'a str, Tz),
+    /// Seeds the daemon's own randomness.
+    pub seed: u64,
+}
+
+/// A running daemon.
+pub struct Life {
+    /// Its ledger.
+    pub store: Arc<Store>,
+    /// Where webhooks go.
+    pub inbox: Arc<dyn Inbox>,
+    /// The destinations as the pipeline sees them.
+    pub destinations: BTreeMap<String, Arc<Destination>>,
+    bells: Bells,
+    sweep_now: Vec<Arc<AtomicBool>>,
+    tasks: JoinSet<()>,
+    stop: watch::Sender<bool>,
+}
+
+impl Start<'_> {
+    /// Starts it, inside its runtime.
+    ///
+    /// # Errors
+    /// The store cannot be opened.
+    pub async fn start(&self) -> anyhow::Result<Life> {
+        let clock: Arc<dyn Clock> = self.world.clock.clone();
+        let entropy: Arc<dyn Entropy> = Arc::new(Generator::seeded(self.seed));
+        let witness: Arc<dyn Witness> = self.world.clone();
+        let store = Open {
+            path: self.folder.to_owned(),
+            installation: INSTALLATION.to_owned(),
+            threading: Threading::Witnessed(witness),
+            clock: Arc::clone(&clock),
+            entropy: Arc::clone(&entropy),
+            pages_max: None,
+        };
+        let store = Arc::new(store.open().context("open the store")?);
+        let metrics = Arc::new(Metrics::new());
+        let built = self
+            .destinations
+            .iter()
+            .map(|planned| planned.built(self.mapping_version))
+            .collect::<Result<Vec<_>, _>>()?;
+        let lms: Arc<dyn Lms> = self.lms.clone();
+        let assembly = Assembly {
+            store: Arc::clone(&store),
+            lms: BTreeMap::from([(PORTAL.to_owned(), lms)]),
+            destinations: &built,
+            installation: INSTALLATION,
+            schedule: Schedule::parse(self.nights.0, self.nights.1).map_err(anyhow::Error::msg)?,
+            readers: READERS,
+            clock: Arc::clone(&clock),
+            entropy,
+            metrics: Arc::clone(&metrics),
+        };
+        let mut bells = Bells::default();
+        let inbox = Arc::new(StoreInbox { store: Arc::clone(&store), intake: Arc::clone(&bells.intake), metrics });
+        let assembled = assembly.assemble(&mut bells).await?;
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        for (step, bell) in assembled.steps {
+            tasks.spawn(work(step, bell, Arc::clone(&clock), REST_MAX, stopped.clone()));
+        }
+        let (destinations, sweep_now) = (assembled.destinations, assembled.sweep_now);
+        Ok(Life { store, inbox, destinations, bells, sweep_now, tasks, stop })
+    }
+}
+
+impl Life {
+    /// Starts something that ends with the daemon, such as a request that it answers.
+    pub fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+
+    /// Wakes a destination's workers.
+    pub fn ring(&self, destination: &str) {
+        if let Some(bell) = self.bells.deliver.get(destination) {
+            Bell::ring(bell);
+        }
+    }
+
+    /// Asks for a sweep.
+    pub fn sweep(&self) {
+        self.sweep_now.iter().for_each(|asked| asked.store(true, Ordering::SeqCst));
+        self.bells.sweeps.iter().for_each(|bell| bell.ring());
+    }
+
+    /// Stops it as an operator does: what has begun is finished.
+    pub async fn stop(mut self) {
+        // The receivers are the tasks that we wait for.
+        let _all_gone = self.stop.send(true);
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
