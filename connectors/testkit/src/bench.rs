@@ -8,7 +8,7 @@ use learnsync_sdk::{
     Fields, Learner, MatchRule, Observation, PersonMatch, Place, Receipt, Reference, Toolbox, Value,
 };
 
-use crate::{Fake, Fault, HeldRow, Proxy, Sample, Which, http_client};
+use crate::{Fake, Fault, HeldRow, Proxy, Sample, Which};
 
 /// The installation's name in all marks of ours.
 pub(crate) const INSTALLATION: &str = "conformance";
@@ -67,6 +67,7 @@ pub(crate) struct Bench<'a> {
     pub(crate) kind: &'a dyn ConnectorType,
     pub(crate) fake: Arc<dyn Fake>,
     pub(crate) proxy: Proxy,
+    pub(crate) http: reqwest::Client,
     pub(crate) description: Description,
     pub(crate) sample: Sample,
     /// Everything that the connector has said, to search it for what must not be said.
@@ -81,8 +82,13 @@ impl Bench<'_> {
 
     /// A connector whose target is said to be at this address.
     pub(crate) fn connector_at(&self, url: &str) -> Checked<Box<dyn Connector>> {
-        let built = self.kind.build(&self.fake.settings(url), toolbox());
+        let built = self.kind.build(&self.fake.settings(url), self.toolbox());
         built.or_else(|error| fail(format!("the settings of the fake are refused: {:?}: {error}", error.path)))
+    }
+
+    /// What the daemon hands to a connector.
+    pub(crate) fn toolbox(&self) -> Toolbox {
+        Toolbox { http: self.http.clone(), installation: INSTALLATION.to_owned(), test_skip_lookup: false }
     }
 
     pub(crate) fn claims(&self, claim: Claim) -> bool {
@@ -279,11 +285,6 @@ impl Bench<'_> {
     pub(crate) fn hear_text(&self, text: String) {
         self.said.lock().expect("nothing panics while it holds this").push(text);
     }
-}
-
-/// What the daemon hands to a connector.
-pub(crate) fn toolbox() -> Toolbox {
-    Toolbox { http: http_client(), installation: INSTALLATION.to_owned(), test_skip_lookup: false }
 }
 
 /// Whether a row holds all of these fields; others do not matter, and a blank one may be left out.

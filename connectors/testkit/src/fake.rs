@@ -62,6 +62,11 @@ pub trait Fake: Send + Sync + 'static {
         !matches!(method, "GET" | "HEAD")
     }
 
+    /// Whether the target tells anything without a write. A web hook does not: its probe asks nobody, and cannot fail.
+    fn can_be_probed(&self) -> bool {
+        true
+    }
+
     /// Whether a 2xx is all that the target ever says to a write: then no check can tell its answer from a stranger's.
     fn acknowledges_by_status_alone(&self) -> bool {
         false

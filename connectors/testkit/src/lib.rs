@@ -20,10 +20,12 @@ mod client;
 mod fake;
 mod proxy;
 mod report;
+mod server;
 mod suite;
 
 pub use client::http_client;
 pub use fake::{Fake, HeldRow, Sample};
 pub use proxy::{Call, Fault, Gate, Proxy, Which};
 pub use report::{CheckResult, Report, Verdict, conformance_table};
+pub use server::{Answered, Asked, Server};
 pub use suite::{check_names, run};

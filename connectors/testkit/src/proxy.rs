@@ -8,14 +8,15 @@ use bytes::Bytes;
 use futures::stream;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::Frame;
 use hyper::{Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::Fake;
+use crate::server::serve;
 
 type Body = BoxBody<Bytes, std::io::Error>;
 
@@ -137,10 +138,13 @@ impl Proxy {
     /// # Panics
     /// Loopback has no free port.
     pub async fn start(fake: Arc<dyn Fake>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
-        let address = listener.local_addr().expect("a bound listener has an address");
         let state = Arc::new(State { fake, seen: Mutex::default() });
-        let server = tokio::spawn(serve(listener, Arc::clone(&state)));
+        let passing = Arc::clone(&state);
+        let (address, server) = serve(move |request| {
+            let state = Arc::clone(&passing);
+            async move { state.answer(request.map(Full::new)).await }
+        })
+        .await;
         Self { address, state, server }
     }
 
@@ -290,24 +294,6 @@ impl Seen {
         }
         due.map(|place| self.planned.remove(place).2)
     }
-}
-
-async fn serve(listener: TcpListener, state: Arc<State>) {
-    loop {
-        let Ok((stream, _)) = listener.accept().await else { return };
-        let state = Arc::clone(&state);
-        tokio::spawn(async move {
-            let service = hyper::service::service_fn(move |request| pass(Arc::clone(&state), request));
-            // A cut connection ends with an error, on purpose.
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-        });
-    }
-}
-
-async fn pass(state: Arc<State>, request: Request<Incoming>) -> Result<Response<Body>, std::io::Error> {
-    let (head, body) = request.into_parts();
-    let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
-    state.answer(Request::from_parts(head, Full::new(body))).await
 }
 
 fn cut() -> std::io::Error {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use learnsync_sdk::{Claim, Description, TargetObject};
 use serde_json::json;
 
-use crate::bench::{Bench, Checked, ensure, fail, is_failure_of_target, skip, toolbox, wants_error, wants_ok};
+use crate::bench::{Bench, Checked, ensure, fail, is_failure_of_target, skip, wants_error, wants_ok};
 use crate::{Fault, Which};
 
 /// Where the value of a default field may come from.
@@ -93,7 +93,7 @@ pub(crate) async fn settings_that_are_missing_or_unknown_are_named(bench: &Bench
 }
 
 fn refused_at(bench: &Bench<'_>, settings: &serde_json::Value, name: &str) -> Checked {
-    match bench.kind.build(settings, toolbox()) {
+    match bench.kind.build(settings, bench.toolbox()) {
         Ok(_) => fail(format!("settings with a wrong or missing {name} are taken")),
         Err(error) => ensure(error.path.iter().any(|part| part == name), || {
             format!("the error about {name} points at {:?}: {error}", error.path)
@@ -106,7 +106,7 @@ pub(crate) async fn describing_and_building_ask_nobody(bench: &Bench<'_>) -> Che
     // A thread without a runtime: what would wait for an answer panics here.
     let offline = std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
-            let connector = bench.kind.build(&settings, toolbox())?;
+            let connector = bench.kind.build(&settings, bench.toolbox())?;
             for route in bench.kind.describe().default_routes {
                 // Whether it exists is another check's.
                 let _whatever = connector.object(route.object);
@@ -143,6 +143,9 @@ pub(crate) async fn the_account_has_the_same_name_every_time(bench: &Bench<'_>) 
 }
 
 pub(crate) async fn a_failed_probe_names_no_account(bench: &Bench<'_>) -> Checked {
+    if !bench.fake.can_be_probed() {
+        return skip("the target tells nothing without a write");
+    }
     for fault in [
         Fault::answer(500, ""),
         Fault::answer(503, ""),

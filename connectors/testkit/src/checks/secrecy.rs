@@ -3,7 +3,7 @@
 use learnsync_sdk::Learner;
 use serde_json::{Value as Json, json};
 
-use crate::bench::{Bench, Checked, ensure, toolbox};
+use crate::bench::{Bench, Checked, ensure};
 use crate::checks::people::{EMAIL, NUMBER};
 use crate::{Fault, Which};
 
@@ -28,7 +28,7 @@ fn say_all_settings_errors(bench: &Bench<'_>) {
             let mut wrong = right.clone();
             wrong[name] = make_wrong(&right[name]);
             // Some take it nevertheless.
-            if let Err(error) = bench.kind.build(&wrong, toolbox()) {
+            if let Err(error) = bench.kind.build(&wrong, bench.toolbox()) {
                 bench.hear_text(format!("{error} {error:?}"));
             }
         }
@@ -43,10 +43,14 @@ pub(crate) async fn no_message_names_a_person(bench: &Bench<'_>) -> Checked {
         ..Learner::default()
     };
     for fault in [Fault::answer(400, "no"), Fault::answer(500, ""), Fault::CutBefore, Fault::BreakOff, Fault::Garble] {
-        bench.proxy.plan(Which::Any, 1, fault);
-        let _whatever = bench.find(&learner, &bench.fake.match_rules()).await?;
+        for rule in bench.fake.match_rules() {
+            bench.proxy.plan(Which::Any, 1, fault.clone());
+            let _whatever = bench.find(&learner, &[rule]).await?;
+        }
     }
-    for personal in [NUMBER, EMAIL] {
+    // In a URL the address is encoded, but for its name.
+    let name = EMAIL.split('@').next().unwrap_or(EMAIL);
+    for personal in [NUMBER, name] {
         not_said(bench, personal, "a person's number or address")?;
     }
     Ok(())
@@ -54,7 +58,9 @@ pub(crate) async fn no_message_names_a_person(bench: &Bench<'_>) -> Checked {
 
 fn not_said(bench: &Bench<'_>, what: &str, kind: &str) -> Checked {
     let said = bench.said.lock().expect("nothing panics while it holds this");
+    let what = what.to_lowercase();
+    let texts = said.iter().map(|text| text.to_lowercase());
     // The report is no better place for it than the message was.
-    let told = said.iter().find(|text| text.contains(what)).map(|text| text.replace(what, "[...]"));
+    let told = texts.filter(|text| text.contains(&what)).map(|text| text.replace(&what, "[...]")).next();
     ensure(told.is_none(), || format!("{kind} is in a message: {}", told.unwrap_or_default()))
 }
