@@ -156,7 +156,8 @@ impl<'a> Shelves<'a> {
         shelf.taken.insert(row.id.clone());
         let answer = self.update(task, &row.id, &body).await?;
         if task.object.needs_proof() {
-            return self.prove(task, shelf, answer).await;
+            let proved = self.look_again(task, shelf).await?;
+            return proved.map(|row| receipt(row, answer)).ok_or_else(|| self.without_mark(task));
         }
         absorb(row, body);
         Ok(receipt(row.id.clone(), answer))
@@ -172,12 +173,29 @@ impl<'a> Shelves<'a> {
                 shelf.rows.push(row);
                 Ok(receipt(id, answer))
             }
-            Some(_) | None => self.prove(task, shelf, answer).await,
+            Some(_) | None => self.prove_created(task, shelf, answer).await,
+        }
+    }
+
+    /// A row without our mark may be the one just made; if none came at all, nobody knows whether it is on its way.
+    async fn prove_created(
+        &mut self,
+        task: &Task<'_>,
+        shelf: &mut Shelf,
+        answer: Answer,
+    ) -> Result<Receipt, DeliveryError> {
+        let before: BTreeSet<String> = shelf.rows.iter().map(|row| row.id.clone()).collect();
+        let proved = self.look_again(task, shelf).await?;
+        let has_new = shelf.rows.iter().any(|row| !before.contains(&row.id));
+        match proved {
+            Some(row) => Ok(receipt(row, answer)),
+            None if has_new && task.object.needs_proof() => Err(self.without_mark(task)),
+            None => Err(without_effect(task, &answer)),
         }
     }
 
     /// Lists again after a write, to learn the row's id and that our mark arrived; without it the next try would write again.
-    async fn prove(&mut self, task: &Task<'_>, shelf: &mut Shelf, answer: Answer) -> Result<Receipt, DeliveryError> {
+    async fn look_again(&mut self, task: &Task<'_>, shelf: &mut Shelf) -> Result<Option<String>, DeliveryError> {
         match self.list(task.object, &task.change.person).await {
             Ok(listed) => shelf.rows = listed.rows,
             Err(error) => {
@@ -189,13 +207,14 @@ impl<'a> Shelves<'a> {
                 });
             }
         }
-        match shelf.find(task.object, &task.change.mark)? {
-            Some(place) => Ok(receipt(shelf.rows[place].id.clone(), answer)),
-            None => Err(rejected(format!(
-                "bamboohr took the row of {}, but does not show our mark in it: give the table a text column \"{}\" (mark_column) that the API key may read",
-                task.change.object, self.destination.settings.mark_column
-            ))),
-        }
+        Ok(shelf.find(task.object, &task.change.mark)?.map(|place| shelf.rows[place].id.clone()))
+    }
+
+    fn without_mark(&self, task: &Task<'_>) -> DeliveryError {
+        rejected(format!(
+            "bamboohr took the row of {}, but does not show our mark in it: give the table a text column \"{}\" (mark_column) that the API key may read",
+            task.change.object, self.destination.settings.mark_column
+        ))
     }
 
     /// The crash test's way: no look before the write. The newest row with the mark is the one just made.
@@ -308,6 +327,13 @@ fn absorb(row: &mut Row, body: Json) {
 
 fn receipt(row: String, answer: Answer) -> Receipt {
     Receipt { row, status: answer.status, words: answer.words, wrote: true }
+}
+
+/// A 2xx after which there is no new row: something else answered for BambooHR, or it is still on its way.
+fn without_effect(task: &Task<'_>, answer: &Answer) -> DeliveryError {
+    let what = what(task.change);
+    let message = format!("bamboohr answered {} to {what}, but shows no new row: {:?}", answer.status, answer.words);
+    DeliveryError { status: Some(answer.status), ..DeliveryError::new(ErrorKind::Ambiguous, message) }
 }
 
 /// The change's name in messages: the mark, which names the place without naming the person.

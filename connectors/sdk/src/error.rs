@@ -68,11 +68,16 @@ impl DeliveryError {
         Self { kind, status: None, message: shorten(message.into()) }
     }
 
-    /// Turns a transport error into a kind: what never reached the target is `Unavailable`, all else `Ambiguous`.
+    /// Turns a transport error into a kind: what never reached the target is `Unavailable`, all else `Ambiguous`. The message does not
+    /// name the URL: a person's address may stand in its query, and a secret in its path.
     #[must_use]
     pub fn from_transport(error: &reqwest::Error) -> Self {
         let kind = if error.is_connect() || error.is_builder() { ErrorKind::Unavailable } else { ErrorKind::Ambiguous };
+        let url = error.url().map(|url| format!(" for url ({url})")).unwrap_or_default();
         let mut message = error.to_string();
+        if !url.is_empty() {
+            message = message.replace(&url, "");
+        }
         let mut source = std::error::Error::source(error);
         while let Some(inner) = source {
             message.push_str(": ");
@@ -93,7 +98,18 @@ pub(crate) fn shorten(text: String) -> String {
 
 #[cfg(test)]
 mod tests {
+    use reqwest::ResponseBuilderExt;
+
     use super::*;
+
+    #[test]
+    fn a_transport_error_does_not_name_the_url() {
+        let url = "http://127.0.0.1/hook/s3cret?email=ada%40example.com".parse().expect("a URL");
+        let answer = http::Response::builder().status(400).url(url).body("").expect("a valid status");
+        let error = reqwest::Response::from(answer).error_for_status().expect_err("400 is an error");
+        assert!(error.to_string().contains("s3cret"), "or there is nothing to hide: {error}");
+        assert_eq!(DeliveryError::from_transport(&error).message, "HTTP status client error (400 Bad Request)");
+    }
 
     #[test]
     fn retry_after_is_read_as_seconds_or_as_a_date_and_anything_else_is_unsaid() {

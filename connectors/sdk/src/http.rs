@@ -22,7 +22,7 @@ pub async fn refusal(response: reqwest::Response, what: &str) -> DeliveryError {
     };
     let words = response.text().await.unwrap_or_default();
     let message = format!("the target refused {what}: {:?} (HTTP {status})", shorten(words));
-    DeliveryError { kind, status: Some(status), message }
+    DeliveryError { status: Some(status), ..DeliveryError::new(kind, message) }
 }
 
 /// Reads a JSON body; a body that cannot be read leaves the outcome unknown.
@@ -32,9 +32,30 @@ pub async fn refusal(response: reqwest::Response, what: &str) -> DeliveryError {
 pub async fn read_json<T: DeserializeOwned>(response: reqwest::Response, what: &str) -> Result<T, DeliveryError> {
     let status = response.status().as_u16();
     let body = response.bytes().await.map_err(|error| DeliveryError::from_transport(&error))?;
-    serde_json::from_slice(&body).map_err(|error| DeliveryError {
-        kind: ErrorKind::Ambiguous,
-        status: Some(status),
-        message: format!("the target's answer to {what} is not the expected JSON: {error}"),
+    serde_json::from_slice(&body).map_err(|error| {
+        // The parser repeats what it did not expect, however long.
+        let message = format!("the target's answer to {what} is not the expected JSON: {error}");
+        DeliveryError { status: Some(status), ..DeliveryError::new(ErrorKind::Ambiguous, message) }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, body: String) -> reqwest::Response {
+        http::Response::builder().status(status).body(body).expect("a valid status").into()
+    }
+
+    #[tokio::test]
+    async fn a_message_keeps_its_512_characters_however_much_the_target_says() {
+        let words = "a \"long\" story ".repeat(100);
+        let refused = refusal(answer(400, words.clone()), "completion/1").await;
+        assert_eq!((refused.kind, refused.status), (ErrorKind::Rejected, Some(400)));
+        assert_eq!(refused.message.chars().count(), 512);
+        let body = serde_json::json!(words).to_string();
+        let unread = read_json::<u32>(answer(200, body), "the list").await.expect_err("it is no number");
+        assert_eq!((unread.kind, unread.status), (ErrorKind::Ambiguous, Some(200)));
+        assert_eq!(unread.message.chars().count(), 512);
+    }
 }

@@ -17,6 +17,11 @@ use tokio::task::JoinHandle;
 
 use crate::BambooHr;
 
+/// The key that it takes; no other text looks like it.
+pub(super) const API_KEY: &str = "key-5f3c81";
+/// The same as the header says it: Basic, with any password.
+const AUTHORIZATION: &str = "Basic a2V5LTVmM2M4MTp4";
+
 /// What happens to the next request that matches.
 pub(super) enum Fault {
     /// This answer, and nothing is done.
@@ -29,7 +34,7 @@ pub(super) enum Fault {
 #[derive(Default)]
 pub(super) struct Company {
     /// Id, employee number, e-mail, whether active.
-    pub(super) people: Vec<(&'static str, &'static str, &'static str, bool)>,
+    pub(super) people: Vec<(String, String, String, bool)>,
     /// Row id -> (employee, fields).
     pub(super) training: BTreeMap<u64, (String, Map<String, Json>)>,
     /// Row id -> (employee, table, fields).
@@ -46,10 +51,33 @@ pub(super) struct Company {
     pub(super) bodies: Vec<Json>,
     /// Beginning of `METHOD path` -> what happens, once each.
     faults: VecDeque<(&'static str, Fault)>,
+    /// Refuses the key.
+    pub(super) refuses_key: bool,
     next_id: u64,
 }
 
 impl Company {
+    /// A company with three people and one table.
+    fn new() -> Self {
+        let mut company = Self {
+            columns: vec!["certification", "issued", "expires", "course", "customReference"],
+            ..Self::default()
+        };
+        company.add_person("7", "E-7", "ada@example.com", true);
+        company.add_person("8", "E-8", "grace@example.com", false);
+        company.add_person("9", "O'9", "alan@example.com", true);
+        company
+    }
+
+    /// Adds a person.
+    pub(super) fn add_person(&mut self, id: &str, number: &str, email: &str, is_active: bool) {
+        self.people.push((id.to_owned(), number.to_owned(), email.to_owned(), is_active));
+    }
+
+    fn knows(&self, person: &str) -> bool {
+        self.people.iter().any(|(id, ..)| id == person)
+    }
+
     fn id(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id
@@ -111,20 +139,26 @@ impl Drop for Fake {
 impl Fake {
     /// Starts one with three people.
     pub(super) async fn start() -> Self {
-        let company = Company {
-            people: vec![
-                ("7", "E-7", "ada@example.com", true),
-                ("8", "E-8", "grace@example.com", false),
-                ("9", "O'9", "alan@example.com", true),
-            ],
-            columns: vec!["certification", "issued", "expires", "course", "customReference"],
-            ..Company::default()
-        };
-        let company = Arc::new(Mutex::new(company));
+        let company = Arc::new(Mutex::new(Company::new()));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         let address = listener.local_addr().expect("a bound listener has an address");
         let server = tokio::spawn(serve(listener, Arc::clone(&company)));
         Self { address, company, server }
+    }
+
+    /// Where it listens.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// As it was at the start.
+    pub(super) fn reset(&self) {
+        *self.company() = Company::new();
+    }
+
+    /// The settings of a destination that finds it here.
+    pub(super) fn settings(&self, url: &str) -> Json {
+        json!({"url": url, "api_key": API_KEY})
     }
 
     /// What the company holds.
@@ -149,21 +183,11 @@ impl Fake {
     }
 
     fn built(&self, installation: &str, test_skip_lookup: bool) -> Box<dyn Connector> {
-        let settings = json!({"url": format!("http://{}", self.address), "api_key": "secret"});
-        let toolbox = Toolbox { http: http_client(), installation: installation.to_owned(), test_skip_lookup };
+        let settings = self.settings(&format!("http://{}", self.address));
+        let toolbox =
+            Toolbox { http: learnsync_testkit::http_client(), installation: installation.to_owned(), test_skip_lookup };
         BambooHr.build(&settings, toolbox).expect("these settings are right")
     }
-}
-
-/// A client with no root of trust: only plain loopback is spoken to.
-pub(super) fn http_client() -> reqwest::Client {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("ring speaks TLS 1.2 and 1.3")
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
-    reqwest::Client::builder().no_proxy().tls_backend_preconfigured(tls).build().expect("the client needs nothing else")
 }
 
 async fn serve(listener: TcpListener, company: Arc<Mutex<Company>>) {
@@ -191,7 +215,7 @@ async fn answer(
     let mut company = company.lock().expect("no test panics while it holds this");
     company.calls.push(call.clone());
     let fault = company.fault(&call);
-    let reply = if header("authorization") != "Basic c2VjcmV0Ong=" {
+    let reply = if company.refuses_key || header("authorization") != AUTHORIZATION {
         words(401, "wrong key")
     } else if header("accept") != "application/json" {
         words(200, "<xml/>")
@@ -241,17 +265,8 @@ fn route(company: &mut Company, method: &Method, path: &str, body: Json) -> Resu
             None => words(404, "no such record"),
         },
         ("GET", ["api", "v1", "employees", person, "tables", table]) => rows(company, person, table),
-        ("POST", ["api", "v1_1", "employees", person, "tables", table]) => {
-            let fields = known(company, body);
-            company.put_row(person, table, fields);
-            words(200, "")
-        }
-        ("POST", ["api", "v1_1", "employees", _, "tables", _, row]) => {
-            let fields = known(company, body);
-            let held = &mut company.tables.get_mut(&number(row)).expect("tests update rows that exist").2;
-            held.extend(map(fields));
-            words(200, "")
-        }
+        ("POST", ["api", "v1_1", "employees", person, "tables", table]) => create_row(company, person, table, body),
+        ("POST", ["api", "v1_1", "employees", _, "tables", _, row]) => update_row(company, row, body),
         ("DELETE", ["api", "v1", "employees", _, "tables", _, row]) => match company.tables.remove(&number(row)) {
             Some(_) => shown(200, &json!({"success": true})),
             None => shown(200, &json!({"success": false, "error": "row not found"})),
@@ -273,9 +288,9 @@ fn employees(company: &Company, body: &Json) -> Reply {
             for field in body["fields"].as_array().into_iter().flatten().filter_map(Json::as_str) {
                 let value = match field {
                     _ if company.hides == Some(field) => "",
-                    "eeid" => id,
-                    "employeeNumber" => number,
-                    "email" => email,
+                    "eeid" => id.as_str(),
+                    "employeeNumber" => number.as_str(),
+                    "email" => email.as_str(),
                     _ => panic!("unknown field {field}"),
                 };
                 fields.insert(field.to_owned(), value.into());
@@ -290,7 +305,7 @@ fn employees(company: &Company, body: &Json) -> Reply {
 }
 
 fn trainings(company: &Company, person: &str) -> Reply {
-    if !company.people.iter().any(|(id, ..)| *id == person) {
+    if !company.knows(person) {
         return words(404, "no such employee");
     }
     let rows: Map<String, Json> = company
@@ -336,6 +351,9 @@ fn update_training(company: &mut Company, row: &str, body: Json) -> Reply {
 }
 
 fn rows(company: &Company, person: &str, table: &str) -> Reply {
+    if !company.knows(person) {
+        return words(404, "no such employee");
+    }
     let rows: Vec<Json> = company
         .tables
         .iter()
@@ -352,6 +370,34 @@ fn rows(company: &Company, person: &str, table: &str) -> Reply {
         })
         .collect();
     shown(200, &Json::Array(rows))
+}
+
+fn create_row(company: &mut Company, person: &str, table: &str, body: Json) -> Reply {
+    if !company.knows(person) {
+        return words(404, "no such employee");
+    }
+    if !is_date(&body["issued"]) {
+        return words(400, "issued is no date");
+    }
+    let fields = known(company, body);
+    company.put_row(person, table, fields);
+    words(200, "")
+}
+
+fn update_row(company: &mut Company, row: &str, body: Json) -> Reply {
+    if !is_date(&body["issued"]) {
+        return words(400, "issued is no date");
+    }
+    let fields = known(company, body);
+    let held = &mut company.tables.get_mut(&number(row)).expect("tests update rows that exist").2;
+    held.extend(map(fields));
+    words(200, "")
+}
+
+/// A date, or nothing.
+fn is_date(value: &Json) -> bool {
+    let text = value.as_str().unwrap_or_default();
+    text.is_empty() || text.parse::<chrono::NaiveDate>().is_ok()
 }
 
 fn known(company: &Company, body: Json) -> Json {

@@ -1,5 +1,6 @@
 //! The rules of this connector, proved against a small BambooHR on loopback.
 
+mod conformance;
 mod fake;
 
 use std::time::Duration;
@@ -74,7 +75,8 @@ fn found(person: &str, rule: MatchRule) -> PersonMatch {
 
 #[test]
 fn an_object_of_another_name_is_refused_with_the_two_forms() {
-    let toolbox = Toolbox { http: fake::http_client(), installation: "acme".to_owned(), test_skip_lookup: false };
+    let toolbox =
+        Toolbox { http: learnsync_testkit::http_client(), installation: "acme".to_owned(), test_skip_lookup: false };
     let connector = BambooHr.build(&json!({"company": "acme", "api_key": "k"}), toolbox).expect("right settings");
     for name in ["table:", "trainings", "table:a/b"] {
         let error = connector.object(name).expect_err("there is no such object");
@@ -88,7 +90,8 @@ fn an_object_of_another_name_is_refused_with_the_two_forms() {
 
 #[test]
 fn every_default_route_maps_only_onto_fields_that_its_object_takes() {
-    let toolbox = Toolbox { http: fake::http_client(), installation: "acme".to_owned(), test_skip_lookup: false };
+    let toolbox =
+        Toolbox { http: learnsync_testkit::http_client(), installation: "acme".to_owned(), test_skip_lookup: false };
     let connector = BambooHr.build(&json!({"company": "acme", "api_key": "k"}), toolbox).expect("right settings");
     for route in BambooHr.describe().default_routes {
         let object = connector.object(route.object).expect("default routes name objects that exist");
@@ -164,7 +167,7 @@ async fn a_quote_in_a_value_is_doubled_and_cannot_change_the_filter() {
 #[tokio::test]
 async fn an_ambiguous_person_is_never_guessed() {
     let fake = Fake::start().await;
-    fake.company().people.push(("17", "E-7", "other@example.com", true));
+    fake.company().add_person("17", "E-7", "other@example.com", true);
     let answer = fake.connector().find_person(&learner("E-7", "ada@example.com"), &RULES).await;
     let candidates = vec!["17".to_owned(), "7".to_owned()];
     assert_eq!(answer, Ok(PersonMatch::Ambiguous { rule: MatchRule::EmployeeNumber, candidates }));
@@ -499,12 +502,13 @@ async fn an_unreachable_target_is_unavailable() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     let address = listener.local_addr().expect("a bound listener has an address");
     drop(listener);
-    let toolbox = Toolbox { http: fake::http_client(), installation: "acme".to_owned(), test_skip_lookup: false };
-    let settings = json!({"url": format!("http://{address}"), "api_key": "secret"});
+    let toolbox =
+        Toolbox { http: learnsync_testkit::http_client(), installation: "acme".to_owned(), test_skip_lookup: false };
+    let settings = fake.settings(&format!("http://{address}"));
     let nowhere = BambooHr.build(&settings, toolbox).expect("right settings");
     let error = deliver(&*nowhere, put(TRAINING, MARK, completion())).await.expect_err("nobody is there");
     assert_eq!((error.kind, error.status), (ErrorKind::Unavailable, None));
-    assert!(!error.message.contains("secret"));
+    assert!(!error.message.contains(fake::API_KEY));
     assert!(deliver(&*connector, put(TRAINING, MARK, completion())).await.is_ok());
 }
 
@@ -545,6 +549,26 @@ async fn a_row_that_was_taken_but_cannot_be_read_back_is_ambiguous() {
     fake.company().fail("GET /api/v1/employees/7/tables/customC", Fault::Answer(500, vec![], ""));
     let error = deliver(&*fake.connector(), put(TABLE, MARK, certificate())).await.expect_err("no second list");
     assert_eq!(error.kind, ErrorKind::Ambiguous);
+}
+
+#[tokio::test]
+async fn a_2xx_without_a_new_row_is_ambiguous_and_no_fault_of_the_table() {
+    let fake = Fake::start().await;
+    for (object, wanted, write) in
+        [(TRAINING, completion(), "POST /api/v1/training"), (TABLE, certificate(), "POST /api/v1_1/employees")]
+    {
+        fake.company().put_training("7", json!({"type": 7, "completed": "2025-01-01"}));
+        fake.company().put_row("7", "customCertifications", json!({"certification": "Ladders"}));
+        fake.company().fail(write, Fault::Answer(200, vec![], "<html>maintenance</html>"));
+        let error = deliver(&*fake.connector(), put(object, MARK, wanted.clone())).await.expect_err("nobody knows");
+        assert_eq!((error.kind, error.status), (ErrorKind::Ambiguous, Some(200)), "{}", error.message);
+        assert!(
+            error.message.contains("shows no new row") && error.message.contains("maintenance"),
+            "{}",
+            error.message
+        );
+        assert!(deliver(&*fake.connector(), put(object, MARK, wanted)).await.expect("created").wrote);
+    }
 }
 
 // ---- withdrawing and observing ----

@@ -1,0 +1,153 @@
+//! The kit can fail: each check is seen to catch a connector that breaks its rule, and a healthy one passes them all.
+
+mod target;
+mod tiny;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures::future::join_all;
+use learnsync_sdk::Claim;
+use learnsync_testkit::{Report, Verdict, check_names, conformance_table, run};
+
+use self::target::{TOKEN, Target};
+use self::tiny::{Defect, Tiny};
+
+/// Each defect, and the check that must catch it; others may catch it, too.
+const DEFECTS: &[(Defect, &str)] = &[
+    (Defect::AcceptsUnknownSettings, "settings_that_are_missing_or_unknown_are_named"),
+    (Defect::AnswersOutOfOrder, "each_change_has_one_outcome_in_its_order"),
+    (Defect::AsksForEmptyBatches, "an_empty_batch_asks_nobody"),
+    (Defect::AsksWhileBuilding, "describing_and_building_ask_nobody"),
+    (Defect::BelievesInKnownRows, "an_empty_place_is_absent"),
+    (Defect::BlanksAbsentFields, "an_absent_field_is_left_alone"),
+    (Defect::CallsErrorsAbsence, "a_read_that_fails_is_an_error_and_not_an_absence"),
+    (Defect::CallsErrorsNobody, "a_look_up_that_fails_is_an_error_and_not_an_unknown_person"),
+    (Defect::CallsGoneRowsRefused, "a_row_that_is_gone_already_is_withdrawn"),
+    (Defect::CallsLostAnswersUnavailable, "a_connection_cut_amid_a_write_leaves_it_unknown"),
+    (Defect::CallsLostAnswersUnavailable, "a_late_commit_is_found_once_it_has_settled"),
+    (Defect::CallsLostAnswersUnavailable, "a_lost_answer_leaves_a_write_unknown"),
+    (Defect::CallsLostAnswersUnavailable, "a_withdrawal_whose_answer_is_lost_is_unknown_and_may_be_repeated"),
+    (Defect::CallsServerErrorsUnavailable, "a_server_error_leaves_a_write_unknown"),
+    (Defect::CallsThrottlingUnavailable, "a_busy_target_that_names_a_wait_is_throttled"),
+    (Defect::CallsThrottlingUnavailable, "a_throttled_answer_without_a_wait_leaves_it_unsaid"),
+    (Defect::CallsTransportErrorsRejected, "a_busy_target_that_names_none_is_unavailable"),
+    (Defect::CallsTransportErrorsRejected, "an_answer_that_breaks_off_is_no_refusal"),
+    (Defect::CallsTransportErrorsRejected, "an_unreachable_target_is_unavailable"),
+    (Defect::CallsUnknownPeopleRejected, "a_person_whom_the_target_forgot_is_unmatched"),
+    (Defect::CapsTheWait, "a_throttled_answer_carries_the_wait_in_seconds"),
+    (Defect::ChoosesAmongCopies, "a_copied_row_is_several_and_makes_no_third"),
+    (Defect::CutsText, "long_text_arrives_whole_as_far_as_the_object_allows"),
+    (Defect::DropsOutcomes, "each_change_has_one_outcome_in_its_order"),
+    (Defect::FillsFieldsThatDoNotExist, "default_routes_fill_objects_and_fields_that_exist"),
+    (Defect::FindsMarksByTheirBeginning, "a_row_of_somebody_else_is_never_touched"),
+    (Defect::FindsMarksByTheirBeginning, "a_row_of_somebody_else_is_not_observed"),
+    (Defect::FoldsNoLetters, "a_person_is_found_by_each_rule"),
+    (Defect::FollowsRedirects, "a_redirect_is_followed_nowhere"),
+    (Defect::ForgetsHowManyRules, "the_first_rule_that_matches_anyone_decides"),
+    (Defect::ForgetsTheScore, "what_was_put_is_what_the_target_holds"),
+    (Defect::ForgetsTheSecondPlace, "each_place_has_one_observation_in_its_order"),
+    (Defect::GivesUpOnSlowTargets, "a_slow_answer_is_waited_for"),
+    (Defect::GoesOnAfterARefusedKey, "refused_credentials_end_the_batch"),
+    (Defect::GoesOnAfterThrottling, "a_throttled_answer_ends_the_batch"),
+    (Defect::GuessesPeople, "several_people_are_ambiguous_and_never_guessed"),
+    (Defect::IgnoresDatesToWaitFor, "a_throttled_answer_carries_the_instant_to_wait_for"),
+    (Defect::KnowsOnlyAscii, "text_of_all_scripts_arrives_unchanged"),
+    (Defect::LeaksTheToken, "no_message_holds_a_secret"),
+    (Defect::LinksWithoutTls, "a_description_says_all_that_people_and_tables_need"),
+    (Defect::ListsNothingOnError, "a_list_of_reference_data_that_fails_is_no_empty_list"),
+    (Defect::LooksForBlanks, "a_blank_value_matches_nobody"),
+    (Defect::MakesANewRowForEachChange, "a_change_goes_to_the_same_row"),
+    (Defect::MatchesTheBeginning, "nobody_is_not_found"),
+    (Defect::NamesPeopleInErrors, "no_message_names_a_person"),
+    (Defect::NamesTheAccountByItsRows, "the_account_has_the_same_name_every_time"),
+    (Defect::NamesTheAccountOnError, "a_failed_probe_names_no_account"),
+    (Defect::NeverBlanks, "null_blanks_a_field_out"),
+    (Defect::NeverLooks, "a_repeat_after_a_lost_answer_makes_no_second_row"),
+    (Defect::NeverLooks, "a_repeat_makes_no_second_row"),
+    (Defect::ObservesInItsOwnOrder, "each_place_has_one_observation_in_its_order"),
+    (Defect::ObservesTheTitleOnly, "what_was_put_is_what_is_observed"),
+    (Defect::OnlyUpdatesKnownRows, "a_row_that_somebody_removed_is_made_again"),
+    (Defect::PassesWordsOnInFull, "long_words_of_the_target_are_shortened"),
+    (Defect::RemembersARefusedKey, "refused_credentials_are_unauthorized_until_they_are_taken_again"),
+    (Defect::RetriesByItself, "a_failed_write_is_not_repeated_by_the_connector"),
+    (Defect::SaysItNeedNotSettle, "a_target_that_need_not_settle_survives_a_late_commit"),
+    (Defect::SearchesUnescaped, "a_value_cannot_widen_the_search"),
+    (Defect::SpoilsTheNeighbours, "a_refused_change_does_not_spoil_its_neighbours"),
+    (Defect::SwallowsRefusals, "a_refusal_is_rejected_with_its_status"),
+    (Defect::SwallowsRefusals, "a_refused_change_does_not_spoil_its_neighbours"),
+    (Defect::TakesAnyBodyForAReceipt, "an_answer_that_nobody_can_read_is_no_receipt"),
+    (Defect::TakesAnyObject, "an_object_that_does_not_exist_is_refused_with_those_that_do"),
+    (Defect::TrustsRowIds, "a_row_of_somebody_else_is_never_touched"),
+    (Defect::WithdrawsAnyRow, "a_row_of_somebody_else_is_not_withdrawn"),
+    (Defect::WithdrawsNothing, "a_withdrawal_removes_exactly_our_row"),
+    (Defect::WritesAfterAFailedLook, "a_look_before_a_write_that_fails_writes_nothing"),
+];
+
+const CLAIMS: &[Claim] = &[Claim::People, Claim::ReadBack, Claim::Withdraw];
+
+async fn report_on(defect: Option<Defect>) -> Report {
+    run(&Tiny { defect, claims: CLAIMS }, Arc::new(Target::start().await)).await
+}
+
+#[tokio::test]
+async fn a_healthy_connector_passes_all_that_it_claims() {
+    let report = report_on(None).await;
+    println!("{report}");
+    report.assert_passed();
+    let skipped: Vec<&str> = report
+        .checks
+        .iter()
+        .filter(|check| matches!(check.verdict, Verdict::Skipped(_)))
+        .map(|check| check.name)
+        .collect();
+    assert_eq!(skipped, ["a_target_that_need_not_settle_survives_a_late_commit"], "it says that it must settle");
+}
+
+#[tokio::test]
+async fn each_defect_is_caught_by_the_check_of_its_rule() {
+    let defects: BTreeSet<Defect> = DEFECTS.iter().map(|(defect, _)| *defect).collect();
+    let runs = defects.into_iter().map(|defect| async move { (defect, report_on(Some(defect)).await) });
+    let reports: BTreeMap<Defect, Report> = join_all(runs).await.into_iter().collect();
+    for (defect, rule) in DEFECTS {
+        let failed = reports[defect].failed();
+        assert!(failed.contains(rule), "{defect:?} is not caught by {rule}, but by {failed:?}");
+    }
+}
+
+#[test]
+fn no_check_is_without_a_defect_that_it_catches() {
+    let caught: BTreeSet<&str> = DEFECTS.iter().map(|(_, rule)| *rule).collect();
+    let never: Vec<&str> = check_names().into_iter().filter(|name| !caught.contains(name)).collect();
+    assert!(never.is_empty(), "never seen to fail: {never:#?}");
+}
+
+#[tokio::test]
+async fn what_is_not_claimed_is_skipped_and_the_rest_is_checked() {
+    for claims in [&[][..], &[Claim::UpsertByMark][..]] {
+        let report = run(&Tiny { defect: None, claims }, Arc::new(Target::start().await)).await;
+        report.assert_passed();
+        for check in &report.checks {
+            let is_claimed = check.claims.is_empty() || check.claims.iter().any(|claim| claims.contains(claim));
+            let is_unclaimed = check.verdict == Verdict::Skipped("not claimed".to_owned());
+            assert_eq!(is_unclaimed, !is_claimed, "{}: {:?}", check.name, check.verdict);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_report_does_not_repeat_the_secret_that_it_found() {
+    let report = report_on(Some(Defect::LeaksTheToken)).await;
+    assert!(report.failed().contains(&"no_message_holds_a_secret"));
+    assert!(!report.to_string().contains(TOKEN), "{report}");
+}
+
+#[tokio::test]
+async fn the_table_says_of_each_claim_how_it_stands() {
+    let reports = [report_on(None).await, report_on(Some(Defect::WithdrawsNothing)).await];
+    let table = conformance_table(&reports);
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines[0], "| connector | every connector | people | upsert_by_mark | read_back | withdraw |");
+    assert_eq!(lines[2], "| tiny | passed | passed | skipped | passed | passed |");
+    assert_eq!(lines[3], "| tiny | passed | passed | skipped | passed | FAILED |");
+}
