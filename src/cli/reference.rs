@@ -9,8 +9,8 @@ pub(super) fn run() -> Result<(), Failure> {
     for kind in crate::connectors::all() {
         let about = kind.describe();
         println!("### {}\n\n{} ({})\n", about.name, about.summary.trim_end_matches('.'), about.documentation);
-        for (name, what, is_required) in about.settings {
-            println!("- `{name}`{}: {what}", if *is_required { " (required)" } else { "" });
+        for setting in about.settings {
+            println!("- `{}`: {}", setting.name, setting.doc);
         }
         println!("\nRoutes of a destination that configures none:\n");
         for route in &about.default_routes {
