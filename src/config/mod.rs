@@ -1,18 +1,23 @@
 //! The configuration: what can be set, its limits and defaults, and how it is read.
 
+mod files;
 mod load;
 mod nearest;
 mod reference;
 mod secrets;
+mod settings;
 mod shape;
 mod source;
 mod validate;
 
-pub use load::{load, load_with_source, parse};
+pub use files::{File, Files};
+pub use load::{Draft, draft, load, parse};
 pub use nearest::nearest;
 pub use reference::{Given, Kind, Limit, SETTINGS, Setting, reference_page};
 pub use secrets::{PortalSecrets, portal_secrets, resolve};
-pub use source::{ConfigError, ConfigErrors, Source};
+pub use settings::{Settings, settings};
+pub use source::{ConfigError, ConfigErrors, Source, Told};
+pub use validate::{destination_name, installation_name, portal_url};
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
