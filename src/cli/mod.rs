@@ -41,8 +41,8 @@ enum Command {
     Destinations(destinations::Options),
     /// Asks the running daemon to read every learner again now.
     Reconcile(WithConfig),
-    /// Prints the reference of all settings, limits and connectors.
-    Reference,
+    /// Prints the reference of all settings, limits and connectors; with --schema the JSON Schema of a file.
+    Reference(reference::Options),
 }
 
 /// The configuration file.
@@ -84,7 +84,7 @@ pub fn main() -> ExitCode {
         Command::Explain(options) => explain::run(&options),
         Command::Destinations(options) => destinations::run(&options),
         Command::Reconcile(options) => reconcile::run(&options),
-        Command::Reference => reference::run(),
+        Command::Reference(options) => reference::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

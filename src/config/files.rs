@@ -4,10 +4,10 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// The largest configuration file, in bytes.
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
+pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// The most files in `destinations.d`.
-const FILES_MAX: usize = 256;
+pub const FILES_MAX: usize = 256;
 
 /// The folder with one file a destination.
 const FOLDER: &str = "destinations.d";

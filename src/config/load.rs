@@ -285,6 +285,14 @@ fn wrong_type(found: &str, expected: &str) -> String {
     format!("{found}, write {expected}")
 }
 
+/// Whether this is a time zone.
+///
+/// # Errors
+/// It is none; the message names the nearest.
+pub fn time_zone(text: &str) -> Result<(), String> {
+    text.parse::<chrono_tz::Tz>().map(drop).map_err(|_| wrong_zone(text))
+}
+
 fn wrong_variant(words: &str) -> String {
     let mut words = words.split('`').skip(1).step_by(2);
     let wrong = words.next().unwrap_or_default();

@@ -9,7 +9,7 @@ use super::source::{ConfigErrors, Source};
 use super::{PortalConfig, Secret};
 
 /// The largest secret file, in bytes.
-const SECRET_BYTES_MAX: u64 = 64 * 1024;
+pub const SECRET_BYTES_MAX: u64 = 64 * 1024;
 
 /// The shortest webhook token, in characters: it is all that keeps strangers out of the inbox.
 const WEBHOOK_TOKEN_CHARS_MIN: usize = 16;

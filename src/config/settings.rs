@@ -97,13 +97,7 @@ impl Settings {
     }
 
     fn stand_in(&mut self, setting: &Setting) {
-        let text = setting.example;
-        let value = match setting.kind {
-            SettingType::Text => text.into(),
-            SettingType::Integer => text.parse::<i64>().map_or(Value::Null, Value::from),
-            SettingType::Bool => (text == "true").into(),
-        };
-        self.values.insert(setting.name.to_owned(), value);
+        self.values.insert(setting.name.to_owned(), setting.value());
         self.stand_ins.insert(setting.name);
     }
 

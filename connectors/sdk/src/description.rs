@@ -206,7 +206,27 @@ pub enum Need {
     Default(&'static str),
 }
 
+impl Description {
+    /// Settings that `build` takes: those that are needed, with their examples.
+    #[must_use]
+    pub fn example_settings(&self) -> serde_json::Value {
+        let is_needed = |setting: &&Setting| matches!(setting.need, Need::Required | Need::Unless(_));
+        let examples = self.settings.iter().filter(is_needed).map(|setting| (setting.name.to_owned(), setting.value()));
+        serde_json::Value::Object(examples.collect())
+    }
+}
+
 impl Setting {
+    /// The example as a value of the setting's type.
+    #[must_use]
+    pub fn value(&self) -> serde_json::Value {
+        match self.kind {
+            SettingType::Text => self.example.into(),
+            SettingType::Integer => self.example.parse::<i64>().map_or(serde_json::Value::Null, Into::into),
+            SettingType::Bool => (self.example == "true").into(),
+        }
+    }
+
     /// A text that the file must name.
     #[must_use]
     pub const fn required(name: &'static str, doc: &'static str, example: &'static str) -> Self {
