@@ -4,6 +4,7 @@ mod check;
 mod demo;
 mod destinations;
 mod explain;
+mod init;
 mod reconcile;
 mod reference;
 mod run;
@@ -31,6 +32,8 @@ enum Command {
     Run(WithConfig),
     /// Shows everything at work, without any account or configuration.
     Demo(demo::Options),
+    /// Asks a few questions and writes a configuration.
+    Init(Box<init::Options>),
     /// Checks the configuration, offline; with --online asks the LMS and every destination too.
     Check(check::Options),
     /// Shows what waits, what is parked and why, and who is paused.
@@ -79,6 +82,7 @@ pub fn main() -> ExitCode {
     let result = match CommandLine::parse().command {
         Command::Run(options) => run::run(&options),
         Command::Demo(options) => demo::run(&options),
+        Command::Init(options) => init::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Status(options) => status::run(&options),
         Command::Explain(options) => explain::run(&options),
