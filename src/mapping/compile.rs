@@ -1,6 +1,6 @@
 //! Compiling a route's mapping: each field name, source and type is checked against the target's fields and a sample record.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::NaiveDate;
 use chrono_tz::Tz;
@@ -8,7 +8,7 @@ use learnsync_sdk::{DefaultRoute, FieldType, Learner, RecordKind, TargetField, T
 use minijinja::{Environment, UndefinedBehavior};
 use sha2::{Digest, Sha256};
 
-use super::paths::{Found, Path};
+use super::paths::{Found, PATHS, Path};
 use super::{Field, Mapping, Source, TEMPLATE_FUEL, Trouble, kind_word, typed, words};
 use crate::config::{Choice, ReferenceConfig, SourceConfig};
 use crate::domain::record::{Course, Record};
@@ -164,6 +164,7 @@ fn compile_source(
         (None, Some(constant), None, None, None) => Ok(Source::Constant(constant_value(constant, target.kind)?)),
         (None, None, Some(template), None, None) => {
             templates.add_template_owned(name.to_owned(), template.clone()).map_err(|error| words(&error))?;
+            check_names(name, templates)?;
             Ok(Source::Template(name.to_owned()))
         }
         (None, None, None, Some(path), None) => Ok(Source::Lookup(Path::parse(path)?, config.table.clone())),
@@ -172,6 +173,24 @@ fn compile_source(
         }
         _ => Err("write exactly one of path, constant, template, lookup (with table), reference".to_owned()),
     }
+}
+
+/// Refuses names that no record has: at the first delivery they would park everything.
+fn check_names(name: &str, templates: &Environment<'static>) -> Result<(), String> {
+    let template = templates.get_template(name).map_err(|error| words(&error))?;
+    let functions: Vec<&str> = templates.globals().map(|(name, _)| name).collect();
+    // In a fixed order, so that the same template gives the same error.
+    let used: BTreeSet<String> = template.undeclared_variables(true).into_iter().collect();
+    for path in used {
+        let begins_one = PATHS
+            .iter()
+            .chain(&["learner.custom."])
+            .any(|known| known.strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with('.')));
+        if !begins_one && !functions.contains(&path.as_str()) {
+            Path::parse(&path)?;
+        }
+    }
+    Ok(())
 }
 
 fn constant_value(constant: &toml::Value, kind: FieldType) -> Result<Value, String> {

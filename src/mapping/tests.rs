@@ -158,10 +158,24 @@ fn a_required_field_without_a_value_parks_whatever_its_policy() {
 }
 
 #[test]
-fn a_template_reads_the_record_and_an_unknown_name_in_it_fails() {
+fn a_template_reads_the_record_and_an_unknown_name_in_it_is_found_before_anything_is_sent() {
     let made = render(&[("notes", template("{{ course.name }} {{ score }}"))]);
     assert_eq!(field(made, "notes"), Some(Value::Text("Fire Safety 90.0".to_owned())));
-    assert!(matches!(render(&[("notes", template("{{ course.nane }}"))]), Rendered::Failed { .. }));
+    for (text, expected) in [
+        ("{{ course.nane }}", "\"course.nane\" is no path of a record, did you mean \"course.name\"?"),
+        ("{% if scores %}a{% endif %}", "\"scores\" is no path of a record, did you mean \"score\"?"),
+        ("{{ titel | upper }}", "\"titel\" is no path of a record, did you mean \"title\"?"),
+    ] {
+        let errors = compile(&[("notes", template(text))]).err().unwrap_or_else(|| panic!("{text} is accepted"));
+        assert_eq!((errors[0].setting, errors[0].message.as_str()), (Some("template"), expected));
+    }
+    for text in [
+        "{{ learner.custom.badge }}{{ learner.custom['cost centre'] }}",
+        "{% set name = course.name %}{% for n in range(2) %}{{ loop.index }}{{ name }}{% endfor %}",
+        "{% if course is defined %}{{ dict(a=learner.email).a }}{% endif %}",
+    ] {
+        assert!(compile(&[("notes", template(text))]).is_ok(), "{text} is refused");
+    }
 }
 
 #[test]
