@@ -108,6 +108,15 @@ impl WithConfig {
     fn checked(&self) -> Result<Checked, Failure> {
         Ok(crate::daemon::check(&self.config)?)
     }
+
+    /// Reads and builds what can run; what is wrong with the other destinations is said.
+    fn usable(&self) -> Result<Checked, Failure> {
+        let verdict = crate::daemon::verdict::of(&self.config);
+        let errors = verdict.errors.clone();
+        let checked = verdict.runnable()?;
+        errors.0.iter().for_each(|error| eprintln!("{error}"));
+        Ok(checked)
+    }
 }
 
 /// A runtime for commands that call somebody.
