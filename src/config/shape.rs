@@ -3,7 +3,7 @@
 use toml::{Table, Value};
 
 use super::nearest::{nearest, unknown};
-use super::reference::{Given, Kind, Limit, Setting, children};
+use super::reference::{Given, Kind, Limit, Setting, Type, children};
 use super::source::{ConfigError, ConfigErrors, Source};
 
 /// What is said of a secret in plain text.
@@ -30,7 +30,9 @@ fn check_table(table: &mut Table, path: &mut Vec<String>, source: &Source, error
         let is_known = takes_any_name || names.contains(&key.as_str());
         let value = table.get_mut(&key).expect("the key was listed a moment ago");
         let wrong = if is_known {
-            setting.and_then(|setting| wrong_value(setting, value, path, source))
+            setting
+                .and_then(|setting| wrong_value(setting, value, path, source))
+                .or_else(|| no_table(setting, value, path, source))
         } else {
             meant.extend(nearest(&key, names.iter().copied()));
             Some(source.at_key(path, unknown("setting", &key, &names)))
@@ -78,6 +80,15 @@ fn wrong_value(setting: &Setting, value: &Value, path: &[String], source: &Sourc
         }
         (Kind::Plain, Limit::None | Limit::Words(_)) => None,
     }
+}
+
+/// A value where a table must stand. It is not repeated: it may be a secret in the wrong place.
+fn no_table(setting: Option<&Setting>, value: &Value, path: &[String], source: &Source) -> Option<ConfigError> {
+    let is_meant = setting.is_some_and(|setting| setting.value == Type::Table) || !children(path).is_empty();
+    (is_meant && !value.is_table()).then(|| {
+        let found = value.type_str();
+        source.at_value(path, format!("is no table but of the type {found}, write {{ name = value }} or a [table]"))
+    })
 }
 
 fn take_wrong_secrets(table: &mut Table, path: &[String], source: &Source, errors: &mut Vec<ConfigError>) {

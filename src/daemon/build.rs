@@ -314,8 +314,8 @@ fn connector(
         let name = wrong.path.first().map(String::as_str).unwrap_or_default();
         let table = if site.config.secrets.contains_key(name) { "secrets" } else { "settings" };
         let below: Vec<&str> = std::iter::once(table).chain(wrong.path.iter().map(String::as_str)).collect();
-        let error = site.at_value(&below, wrong.message.clone());
         let setting = description.settings.iter().find(|setting| setting.name == name);
+        let error = site.at_value(&below, without_secrets(&wrong.message, &read.values, description.settings));
         if !setting.is_some_and(|setting| read.refuse(setting, error.clone())) {
             // Nothing more can be found out; the error is news only if nothing was said yet.
             if read.errors.is_empty() {
@@ -330,6 +330,14 @@ fn connector(
         errors.0.extend(read.errors);
     }
     built
+}
+
+/// A connector names the wrong value; that of a secret goes no further than here.
+fn without_secrets(message: &str, values: &serde_json::Map<String, serde_json::Value>, known: &[Setting]) -> String {
+    let secrets = known.iter().filter(|setting| setting.is_secret).filter_map(|setting| values.get(setting.name));
+    secrets
+        .filter_map(|value| value.as_str().filter(|text| !text.is_empty()))
+        .fold(message.to_owned(), |message, secret| message.replace(secret, "<the secret>"))
 }
 
 fn routes(

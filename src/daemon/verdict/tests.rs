@@ -166,3 +166,47 @@ fn the_configuration_in_the_readme_is_right() {
     };
     assert_eq!(words(super::without_secrets(&files)), "");
 }
+
+/// A connector that repeats in its error what it was given.
+struct Parrot;
+
+impl learnsync_sdk::ConnectorType for Parrot {
+    fn describe(&self) -> learnsync_sdk::Description {
+        const SETTINGS: &[learnsync_sdk::Setting] =
+            &[learnsync_sdk::Setting::required("hook", "The hook.", "https://parrot.example").secret()];
+        learnsync_sdk::Description { name: "parrot", settings: SETTINGS, ..crate::connectors::all()[0].describe() }
+    }
+
+    fn build(
+        &self,
+        settings: &serde_json::Value,
+        _: learnsync_sdk::Toolbox,
+    ) -> Result<Box<dyn learnsync_sdk::Connector>, learnsync_sdk::SettingsError> {
+        let message = format!("{} is no hook", settings["hook"]);
+        Err(learnsync_sdk::SettingsError { path: vec!["hook".to_owned()], message })
+    }
+}
+
+#[test]
+fn a_secret_that_a_connector_repeats_goes_no_further() {
+    let mut files = one_of_two_is_wrong();
+    let text = "connector = \"parrot\"\nhistory = \"none\"\nsecrets = { hook = { env = \"HOOK\" } }\n";
+    files.destinations = vec![File::of_text(Path::new("destinations.d/chat.toml"), text)];
+    let env = |name: &str| env(name).or_else(|| (name == "HOOK").then(|| "hunter2hunter2".to_owned()));
+    let words = words(of_files(&files, &[Box::new(Parrot)], &Secrets::Real(&env)));
+    assert_eq!(words, "destinations.d/chat.toml:3:13: destinations.chat.secrets.hook: \"<the secret>\" is no hook");
+}
+
+#[test]
+fn whatever_is_cut_off_or_left_out_is_an_error_or_right_and_never_a_panic() {
+    let text = std::fs::read_to_string("tests/fixtures/learnsync.toml").expect("the fixture is there");
+    for (end, _) in text.char_indices() {
+        let _draft = crate::config::draft(&Files::of_text(Path::new("learnsync.toml"), &text[..end]));
+    }
+    for left_out in 0..text.lines().count() {
+        let rest: Vec<&str> =
+            text.lines().enumerate().filter(|(index, _)| *index != left_out).map(|(_, line)| line).collect();
+        let files = Files::of_text(Path::new("learnsync.toml"), &rest.join("\n"));
+        let _runs = super::without_secrets(&files).runnable();
+    }
+}
