@@ -213,8 +213,8 @@ fn connector_settings(
             let is_needed = matches!(setting.need, Need::Required | Need::Unless(_));
             let place = places.remove(name);
             if is_needed || place.is_some() {
-                let what = setting.doc.trim_end_matches('.');
-                secrets.push((name, asking.place(name, place, what, &credential)?));
+                let what = format!("the destination's {name}");
+                secrets.push((name, asking.place(name, place, &what, &credential)?));
             }
             continue;
         }
@@ -227,7 +227,7 @@ fn connector_settings(
         if !is_needed && value.is_none() {
             continue;
         }
-        let words = format!("{} Such as {}.", setting.doc, setting.example);
+        let words = format!("{} (such as {})", setting.doc.trim_end_matches('.'), setting.example);
         let flag = format!("--set {name}={}", setting.example);
         settings.insert(name, asking.about(&flag, value.as_deref(), &words, None, &|text| typed(setting, text))?);
     }
@@ -336,7 +336,7 @@ impl Asking<'_> {
     /// Where a secret stands. `name` is its name among the flags.
     fn place(&mut self, name: &str, given: Option<String>, what: &str, credential: &str) -> Result<Place, Failure> {
         let default = format!("credential:{credential}");
-        let words = format!("Where {} stands: credential:<name>, file:</path> or env:<NAME>", lower(what));
+        let words = format!("Where {what} stands: credential:<name>, file:</path> or env:<NAME>");
         let check = |text: &str| Place::parse(text).map(drop);
         let answer = self.about(&format!("--secret {name}"), given.as_deref(), &words, Some(&default), &check)?;
         Ok(Place::parse(&answer).unwrap_or(Place::Credential(credential.to_owned())))
@@ -352,16 +352,6 @@ impl Asking<'_> {
             lines.extend(self.missing);
         }
         Err(Failure::Configuration(lines.join("\n")))
-    }
-}
-
-/// A sentence inside another one begins small, unless it begins with an abbreviation.
-fn lower(sentence: &str) -> String {
-    let second_is_small = sentence.chars().nth(1).is_some_and(|letter| !letter.is_uppercase());
-    let mut letters = sentence.chars();
-    match letters.next().filter(|_| second_is_small) {
-        Some(first) => first.to_lowercase().chain(letters).collect(),
-        None => sentence.to_owned(),
     }
 }
 
