@@ -5,6 +5,7 @@ mod build;
 mod client;
 mod control;
 mod doors;
+pub mod verdict;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio_cron_scheduler::{Job, JobScheduler};
 use tracing::{info, warn};
 
-use crate::config::{Config, ConfigErrors, Source};
+use crate::config::{Config, ConfigErrors};
 use crate::domain::chance::{Entropy, Generator};
 use crate::domain::time::{Clock, SystemClock};
 use crate::http::{HookPortal, HttpLimits, Receiver};
@@ -46,9 +47,7 @@ pub struct Checked {
 /// # Errors
 /// All that is wrong, each with its file, line, column and key.
 pub fn check(path: &Path) -> Result<Checked, ConfigErrors> {
-    let (config, source): (Config, Source) = crate::config::load_with_source(path)?;
-    let parts = build(&config, &source, &crate::connectors::all())?;
-    Ok(Checked { config, parts })
+    verdict::of(path).whole()
 }
 
 /// Runs until `stop` says so; what has begun is finished.

@@ -9,7 +9,7 @@ use learnsync_sdk::RecordKind;
 
 use super::{Failure, WithConfig, runtime};
 use crate::config::History;
-use crate::daemon::Checked;
+use crate::daemon::{Checked, verdict};
 use crate::domain::chance::{Entropy, Generator};
 use crate::domain::time::{Clock, SystemClock};
 use crate::lms::Lms;
@@ -22,20 +22,26 @@ pub(super) struct Options {
     /// Asks the LMS and every destination, too. Logging in to the LMS ends a running daemon's session; it logs in again by itself.
     #[arg(long)]
     online: bool,
+    /// Leaves the destinations out: is all right without which the daemon does not start? For ExecStartPre= of systemd.
+    #[arg(long)]
+    portal_only: bool,
 }
 
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
-    let checked = options.with.checked()?;
-    describe(&checked);
+    let checked =
+        if options.portal_only { verdict::of(&options.with.config).portals()? } else { options.with.checked()? };
+    describe(&checked, options.portal_only);
     if options.online {
         runtime()?.block_on(ask_everybody(&checked))?;
     }
     Ok(())
 }
 
-fn describe(checked: &Checked) {
+/// Says what the configuration means.
+pub(super) fn describe(checked: &Checked, is_portal_only: bool) {
     let config = &checked.config;
-    println!("installation {}: the configuration is right", config.installation);
+    let what = if is_portal_only { "all but the destinations, which were not looked at," } else { "the configuration" };
+    println!("installation {}: {what} is right", config.installation);
     for (name, portal) in &config.portals {
         println!("portal {name}: {}", portal.url);
         println!("  webhook URL: http(s)://<your host>/hooks/{name}/<the webhook token>");

@@ -26,7 +26,7 @@ enum Command {
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
     match &options.command {
         Command::List(with) => {
-            for destination in with.checked()?.parts.destinations {
+            for destination in with.usable()?.parts.destinations {
                 println!("{}\t{}", destination.name, destination.description.name);
                 for route in &destination.routes {
                     println!("  {}\t{} -> {}", route.name, route.record, route.object);
@@ -35,7 +35,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
             Ok(())
         }
         Command::Probe { with, name } => {
-            let checked = with.checked()?;
+            let checked = with.usable()?;
             runtime()?.block_on(check::probe(&checked, name.as_deref()))?;
             Ok(())
         }

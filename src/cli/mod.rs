@@ -4,6 +4,7 @@ mod check;
 mod demo;
 mod destinations;
 mod explain;
+mod init;
 mod reconcile;
 mod reference;
 mod run;
@@ -31,6 +32,8 @@ enum Command {
     Run(WithConfig),
     /// Shows everything at work, without any account or configuration.
     Demo(demo::Options),
+    /// Asks a few questions and writes a configuration.
+    Init(Box<init::Options>),
     /// Checks the configuration, offline; with --online asks the LMS and every destination too.
     Check(check::Options),
     /// Shows what waits, what is parked and why, and who is paused.
@@ -41,8 +44,8 @@ enum Command {
     Destinations(destinations::Options),
     /// Asks the running daemon to read every learner again now.
     Reconcile(WithConfig),
-    /// Prints the reference of all settings, limits and connectors.
-    Reference,
+    /// Prints the reference of all settings, limits and connectors; with --schema the JSON Schema of a file.
+    Reference(reference::Options),
 }
 
 /// The configuration file.
@@ -79,12 +82,13 @@ pub fn main() -> ExitCode {
     let result = match CommandLine::parse().command {
         Command::Run(options) => run::run(&options),
         Command::Demo(options) => demo::run(&options),
+        Command::Init(options) => init::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Status(options) => status::run(&options),
         Command::Explain(options) => explain::run(&options),
         Command::Destinations(options) => destinations::run(&options),
         Command::Reconcile(options) => reconcile::run(&options),
-        Command::Reference => reference::run(),
+        Command::Reference(options) => reference::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -103,6 +107,15 @@ impl WithConfig {
     /// Reads and builds the configuration.
     fn checked(&self) -> Result<Checked, Failure> {
         Ok(crate::daemon::check(&self.config)?)
+    }
+
+    /// Reads and builds what can run; what is wrong with the other destinations is said.
+    fn usable(&self) -> Result<Checked, Failure> {
+        let verdict = crate::daemon::verdict::of(&self.config);
+        let errors = verdict.errors.clone();
+        let checked = verdict.runnable()?;
+        errors.0.iter().for_each(|error| eprintln!("{error}"));
+        Ok(checked)
     }
 }
 

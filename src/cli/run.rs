@@ -5,6 +5,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::{Failure, WithConfig, runtime};
+use crate::daemon::verdict;
 use crate::telemetry;
 
 /// "File size limit exceeded", on Linux.
@@ -12,7 +13,7 @@ const SIGXFSZ: i32 = 25;
 
 pub(super) fn run(options: &WithConfig) -> Result<(), Failure> {
     telemetry::init(telemetry::LogFormat::Text).context("set up logging")?;
-    let checked = options.checked()?;
+    let checked = verdict::of(&options.config).runnable()?;
     runtime()?.block_on(async {
         let (stopper, stop) = watch::channel(false);
         let mut terminate = signal(SignalKind::terminate()).context("wait for SIGTERM")?;

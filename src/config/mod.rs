@@ -1,18 +1,25 @@
 //! The configuration: what can be set, its limits and defaults, and how it is read.
 
+mod files;
 mod load;
 mod nearest;
 mod reference;
+pub(crate) mod schema;
 mod secrets;
+mod settings;
 mod shape;
 mod source;
 mod validate;
 
-pub use load::{load, load_with_source, parse};
+pub use files::{FILE_BYTES_MAX, FILES_MAX, File, Files};
+pub use load::{Draft, draft, load, parse, time_zone};
 pub use nearest::nearest;
-pub use reference::{Given, Kind, Limit, SETTINGS, Setting, reference_page};
-pub use secrets::{PortalSecrets, portal_secrets, resolve};
-pub use source::{ConfigError, ConfigErrors, Source};
+pub use reference::{Given, Kind, Limit, SETTINGS, Setting, Type, settings_table};
+pub use schema::{schema_of_destination, schema_of_main};
+pub use secrets::{PortalSecrets, SECRET_BYTES_MAX, portal_secrets, resolve};
+pub use settings::{Settings, settings};
+pub use source::{ConfigError, ConfigErrors, Source, Told};
+pub use validate::{destination_name, installation_name, portal_url};
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -208,13 +215,19 @@ impl<'de> Deserialize<'de> for History {
             toml::Value::String(text) => text,
             other => other.to_string(),
         };
-        match text.as_str() {
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl std::str::FromStr for History {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
             "none" => Ok(Self::None),
             "all" => Ok(Self::All),
             date => date.parse().map(Self::Since).map_err(|_| {
-                serde::de::Error::custom(format!(
-                    "\"{date}\" is not a history: write \"none\", \"all\" or a date like \"2026-01-31\""
-                ))
+                format!("\"{date}\" is not a history: write \"none\", \"all\" or a date like \"2026-01-31\"")
             }),
         }
     }

@@ -15,6 +15,55 @@ pub struct Setting {
     pub limit: Limit,
     /// Whether it is a secret.
     pub kind: Kind,
+    /// The type of its value.
+    pub value: Type,
+}
+
+/// The type of a setting's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Type {
+    /// Text.
+    Text,
+    /// A whole number.
+    Integer,
+    /// True or false.
+    Bool,
+    /// Any value.
+    Any,
+    /// A table; the settings in it are listed, or the connector's.
+    Table,
+    /// A table of texts.
+    Texts,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// A list of these words.
+    Words(&'static [&'static str]),
+    /// A time zone of the IANA list.
+    Zone,
+    /// An address with a port.
+    Address,
+    /// `"none"`, `"all"` or a date.
+    History,
+}
+
+impl Type {
+    /// The type in the words of the reference.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Integer => "whole number",
+            Self::Bool => "true or false",
+            Self::Any => "any value",
+            Self::Table => "table",
+            Self::Texts => "table of texts",
+            Self::Word(_) => "one word",
+            Self::Words(_) => "list of words",
+            Self::Zone => "time zone",
+            Self::Address => "address:port",
+            Self::History => "word or date",
+        }
+    }
 }
 
 /// What holds when the file does not say.
@@ -51,7 +100,7 @@ pub enum Kind {
 }
 
 const fn required(path: &'static str, doc: &'static str) -> Setting {
-    Setting { path, doc, given: Given::Required, limit: Limit::None, kind: Kind::Plain }
+    Setting { path, doc, given: Given::Required, limit: Limit::None, kind: Kind::Plain, value: Type::Text }
 }
 
 const fn optional(path: &'static str, doc: &'static str) -> Setting {
@@ -68,11 +117,15 @@ const fn secret(path: &'static str, doc: &'static str) -> Setting {
 
 impl Setting {
     const fn range(self, least: i64, most: i64) -> Self {
-        Self { limit: Limit::Range(least, most), ..self }
+        Self { limit: Limit::Range(least, most), value: Type::Integer, ..self }
     }
 
     const fn limit(self, words: &'static str) -> Self {
         Self { limit: Limit::Words(words), ..self }
+    }
+
+    const fn of(self, value: Type) -> Self {
+        Self { value, ..self }
     }
 
     const fn secrets(self) -> Self {
@@ -87,18 +140,18 @@ pub static SETTINGS: &[Setting] = &[
         "The name of this installation; part of every mark that we leave in a target: 1 to 32 of `a-z 0-9 -`.",
     )
     .limit("1 to 32 of `a-z 0-9 -`"),
-    required("store", "Where the store and its key file live."),
+    required("store", "Where the store and its key file live.").of(Type::Table),
     required("store.path", "The folder; holds `learnsync.db`, `learnsync.keys` and the lock file."),
-    optional("listen", "The webhook listener."),
-    default("listen.address", "Address and port; put a TLS reverse proxy in front.", "\"127.0.0.1:8480\""),
+    optional("listen", "The webhook listener.").of(Type::Table),
+    default("listen.address", "Address and port; put a TLS reverse proxy in front.", "\"127.0.0.1:8480\"").of(Type::Address),
     default("listen.body_bytes_max", "Largest webhook body after decoding, in bytes.", "262144").range(1024, 16_777_216),
     default("listen.header_seconds_max", "Longest time for the head of a request, in seconds.", "10").range(1, 300),
     default("listen.body_seconds_max", "Longest time for the body of a request, in seconds.", "15").range(1, 300),
     default("listen.connections_max", "Most connections at once.", "1024").range(1, 65_536),
     default("listen.hooks_per_second_max", "Webhooks accepted per second, sustained.", "2000").range(1, 100_000),
     default("listen.hooks_burst_max", "Webhooks accepted in one burst.", "50000").range(1, 1_000_000),
-    required("portals", "The LMS portals, by name.").limit("at least one; names: 1 to 32 of `a-z 0-9 -`"),
-    required("portals.<portal>.url", "The API's base URL, for example `https://rest.myabsorb.com`.").limit("http(s)"),
+    required("portals", "The LMS portals, by name.").limit("at least one; names: 1 to 32 of `a-z 0-9 -`").of(Type::Table),
+    required("portals.<portal>.url", "The API's base URL, for example `https://rest.myabsorb.com`.").limit("https; http for this machine only"),
     secret("portals.<portal>.api_key", "The portal's private API key (sent as `x-api-key`)."),
     required("portals.<portal>.username", "The admin account that only learnsync uses.").limit("not blank"),
     secret("portals.<portal>.password", "Its password."),
@@ -108,7 +161,7 @@ pub static SETTINGS: &[Setting] = &[
         "portals.<portal>.zone",
         "The zone of the portal's people, for turning instants into dates.",
         "\"UTC\"",
-    ),
+    ).of(Type::Zone),
     default("portals.<portal>.calls_per_second_max", "API calls per second, shared by all that we do.", "50")
         .range(1, 1_000),
     default("portals.<portal>.calls_at_once_max", "API calls under way at once.", "6").range(1, 64),
@@ -124,45 +177,45 @@ pub static SETTINGS: &[Setting] = &[
         "\"/users/{user}/certificates\"",
     )
     .limit("starts with `/`, contains `{user}`"),
-    optional("destinations", "The destinations, by name.").limit("names: 1 to 32 of `a-z 0-9 - _`"),
+    optional("destinations", "The destinations, by name.").limit("names: 1 to 32 of `a-z 0-9 - _`").of(Type::Table),
     required("destinations.<destination>.connector", "The connector's name, for example `bamboohr`.")
         .limit("a connector of this build"),
-    optional("destinations.<destination>.settings", "The connector's own settings."),
+    optional("destinations.<destination>.settings", "The connector's own settings.").of(Type::Table),
     optional("destinations.<destination>.secrets", "Secrets for the settings: setting name -> where it stands.")
-        .secrets(),
+        .secrets().of(Type::Table),
     required(
         "destinations.<destination>.history",
         "Which facts of before the first start are delivered: `\"none\"`, `\"all\"`, or since a date. There is no default.",
-    ),
+    ).of(Type::History),
     default(
         "destinations.<destination>.match_rules",
         "How learners are recognised, in order.",
         "[\"external_id\", \"employee_number\", \"email\"]",
     )
-    .limit("at least one"),
+    .limit("at least one").of(Type::Words(&["external_id", "employee_number", "email"])),
     optional("destinations.<destination>.routes", "The routes, by name; without any, the connector's default ones.")
-        .limit("names: 1 to 32 of `a-z 0-9 - _`"),
+        .limit("names: 1 to 32 of `a-z 0-9 - _`").of(Type::Table),
     required("destinations.<destination>.routes.<route>.record", "Which records it takes.")
-        .limit("`completion`, `certificate`, `competency`"),
+        .limit("`completion`, `certificate`, `competency`").of(Type::Word(&["completion", "certificate", "competency"])),
     required("destinations.<destination>.routes.<route>.object", "The target object, in the connector's words."),
     default("destinations.<destination>.routes.<route>.mode", "State or append.", "\"state\"")
-        .limit("`state`, `append`"),
+        .limit("`state`, `append`").of(Type::Word(&["state", "append"])),
     default(
         "destinations.<destination>.routes.<route>.slot",
         "Which records share one place in the target: `record` (none), or `person_course` for targets with one row a person and course.",
         "\"record\"",
     )
-    .limit("`record`, `person_course`"),
+    .limit("`record`, `person_course`").of(Type::Word(&["record", "person_course"])),
     optional(
         "destinations.<destination>.routes.<route>.fields",
         "Target field <- source; without any, the connector's default mapping for this kind of record.",
     )
-    .limit("each exactly one of path, constant, template, lookup, reference"),
+    .limit("each exactly one of path, constant, template, lookup, reference").of(Type::Table),
     optional(
         "destinations.<destination>.routes.<route>.fields.<field>.path",
         "A path into the record, for example `course.name`.",
     ),
-    optional("destinations.<destination>.routes.<route>.fields.<field>.constant", "A fixed value."),
+    optional("destinations.<destination>.routes.<route>.fields.<field>.constant", "A fixed value.").of(Type::Any),
     optional(
         "destinations.<destination>.routes.<route>.fields.<field>.template",
         "A MiniJinja template over the record.",
@@ -172,7 +225,7 @@ pub static SETTINGS: &[Setting] = &[
         "destinations.<destination>.routes.<route>.fields.<field>.lookup",
         "A path whose value is looked up in `table`.",
     ),
-    optional("destinations.<destination>.routes.<route>.fields.<field>.table", "The table of `lookup`."),
+    optional("destinations.<destination>.routes.<route>.fields.<field>.table", "The table of `lookup`.").of(Type::Texts),
     optional(
         "destinations.<destination>.routes.<route>.fields.<field>.reference",
         "A kind of reference data; the course finds it as `references.<kind>` says.",
@@ -182,12 +235,12 @@ pub static SETTINGS: &[Setting] = &[
         "What happens when the record has no value.",
         "\"keep\"",
     )
-    .limit("`keep`, `clear`, `park`"),
-    optional("destinations.<destination>.references", "Reference data: kind -> how courses find theirs."),
+    .limit("`keep`, `clear`, `park`").of(Type::Word(&["keep", "clear", "park"])),
+    optional("destinations.<destination>.references", "Reference data: kind -> how courses find theirs.").of(Type::Table),
     optional(
         "destinations.<destination>.references.<reference>.courses",
         "Course id, external id or name -> reference id or name.",
-    ),
+    ).of(Type::Texts),
     optional(
         "destinations.<destination>.references.<reference>.default",
         "The reference for every course that is not in `courses`.",
@@ -196,24 +249,24 @@ pub static SETTINGS: &[Setting] = &[
         "destinations.<destination>.references.<reference>.explicit_only",
         "Switches off the last rule: a reference of the very same name as the course.",
         "false",
-    ),
+    ).of(Type::Bool),
     optional(
         "destinations.<destination>.zone",
         "The zone in which instants become dates; without it, the portal's.",
-    ),
+    ).of(Type::Zone),
     optional(
         "destinations.<destination>.settle_seconds",
         "How long after a write of unknown outcome the target may still be committing, in seconds; without it, the connector's own.",
     )
     .range(0, 3_600),
-    optional("reconcile", "The nightly reconciliation."),
+    optional("reconcile", "The nightly reconciliation.").of(Type::Table),
     default(
         "reconcile.cron",
         "When it is due: a cron expression with five fields.",
         "\"15 2 * * *\"",
     )
     .limit("minute hour day month weekday"),
-    default("reconcile.zone", "The zone of the cron expression.", "\"UTC\""),
+    default("reconcile.zone", "The zone of the cron expression.", "\"UTC\"").of(Type::Zone),
 ];
 
 /// What may stand in the table at a path: the next part of each path below, with its setting where that is one itself.
@@ -231,30 +284,33 @@ pub(super) fn children(path: &[String]) -> Vec<(&'static str, Option<&'static Se
     found
 }
 
-/// The reference page of all settings with their defaults and limits, as a Markdown table.
+/// All settings with their types, defaults and limits, as a Markdown table.
 #[must_use]
-pub fn reference_page() -> String {
-    let mut page = String::from(
-        "# Settings\n\nA secret says where it stands: `{ credential = \"name\" }` (systemd), `{ file = \"/path\" }` or \
-         `{ env = \"NAME\" }`.\n\n| setting | what it is | default | limit |\n|---|---|---|---|\n",
-    );
+pub fn settings_table() -> String {
+    let mut page = String::from("| setting | what it is | type | default | limit |\n|---|---|---|---|---|\n");
     for setting in SETTINGS {
         let default = match setting.given {
             Given::Required => "required".to_owned(),
             Given::Optional => "none".to_owned(),
             Given::Default(value) => format!("`{value}`"),
         };
-        let limit = match (setting.limit, setting.kind) {
-            (Limit::None, Kind::Plain) => String::new(),
-            (Limit::None, Kind::Secret | Kind::Secrets) => "a secret".to_owned(),
-            (Limit::Range(least, most), _) => format!("{least} to {most}"),
-            (Limit::Words(words), Kind::Plain) => words.to_owned(),
-            (Limit::Words(words), Kind::Secret | Kind::Secrets) => format!("a secret; {words}"),
+        let limit = match setting.limit {
+            Limit::None => String::new(),
+            Limit::Range(least, most) => format!("{least} to {most}"),
+            Limit::Words(words) => words.to_owned(),
         };
         // Writing to a String cannot fail.
-        let _ = writeln!(page, "| `{}` | {} | {default} | {limit} |", setting.path, setting.doc);
+        let _ = writeln!(page, "| `{}` | {} | {} | {default} | {limit} |", setting.path, setting.doc, type_of(setting));
     }
     page
+}
+
+fn type_of(setting: &Setting) -> &'static str {
+    match setting.kind {
+        Kind::Plain => setting.value.as_str(),
+        Kind::Secret => "where a secret stands",
+        Kind::Secrets => "table of where secrets stand",
+    }
 }
 
 #[cfg(test)]
@@ -293,10 +349,10 @@ mod tests {
         found
     }
 
-    fn expected(structs: &BTreeMap<String, Vec<Field>>, name: &str, prefix: &str, out: &mut Vec<(String, String)>) {
+    fn expected(structs: &BTreeMap<String, Vec<Field>>, name: &str, prefix: &str, out: &mut Vec<Field>) {
         for (field, doc, kind) in &structs[name] {
             let path = format!("{prefix}{field}");
-            out.push((path.clone(), doc.clone()));
+            out.push((path.clone(), doc.clone(), kind.clone()));
             let inner = kind.strip_prefix("BTreeMap<String, ").and_then(|rest| rest.strip_suffix('>'));
             match inner {
                 Some(inner) if structs.contains_key(inner) => {
@@ -318,11 +374,53 @@ mod tests {
         assert!(expected_settings.len() > 40, "the doc comments were not read: {expected_settings:?}");
         let listed: BTreeMap<_, _> = SETTINGS.iter().map(|setting| (setting.path, setting.doc)).collect();
         assert_eq!(listed.len(), SETTINGS.len(), "a setting is listed twice");
-        for (path, doc) in &expected_settings {
+        for (path, doc, _) in &expected_settings {
             assert_eq!(listed.get(path.as_str()), Some(&doc.as_str()), "{path} in SETTINGS");
         }
         for path in listed.keys() {
-            assert!(expected_settings.iter().any(|(known, _)| known == path), "{path} is no field any more");
+            assert!(expected_settings.iter().any(|(known, ..)| known == path), "{path} is no field any more");
+        }
+    }
+
+    #[test]
+    fn every_setting_has_the_type_of_its_field() {
+        let structs = structs(include_str!("mod.rs"));
+        let mut fields = Vec::new();
+        expected(&structs, "Config", "", &mut fields);
+        for (path, _, kind) in &fields {
+            let setting = SETTINGS.iter().find(|setting| setting.path == path).expect("it is listed");
+            let kind = kind.strip_prefix("Option<").and_then(|rest| rest.strip_suffix('>')).unwrap_or(kind);
+            let expected = match kind {
+                "String" | "PathBuf" | "Secret" => "text",
+                "usize" | "u64" | "u32" => "whole number",
+                "bool" => "true or false",
+                "toml::Value" => "any value",
+                "Tz" => "time zone",
+                "SocketAddr" => "address:port",
+                "History" => "word or date",
+                "RecordKind" | "RouteMode" | "SlotRule" | "WhenMissing" => "one word",
+                "Vec<MatchRule>" => "list of words",
+                "BTreeMap<String, String>" => "table of texts",
+                _ => "table",
+            };
+            assert_eq!(setting.value.as_str(), expected, "{path}: {kind}");
+            assert_eq!(setting.kind == Kind::Secret, kind == "Secret", "{path}: {kind}");
+        }
+    }
+
+    #[test]
+    fn every_word_of_the_reference_is_taken_and_no_other_is() {
+        let read = |text: &str| super::super::parse(Path::new("x.toml"), text).is_ok();
+        for setting in SETTINGS {
+            let (Type::Word(words) | Type::Words(words)) = setting.value else { continue };
+            let is_list = matches!(setting.value, Type::Words(_));
+            let path = setting.path.replace("<destination>", "d").replace("<route>", "r").replace("<field>", "f");
+            let other = file(false).lines().filter(|line| !line.starts_with(&path)).collect::<Vec<_>>().join("\n");
+            let with = |word: &str| if is_list { format!("[\"{word}\"]") } else { format!("\"{word}\"") };
+            for word in words {
+                assert!(read(&format!("{other}\n{path} = {}\n", with(word))), "{path} = {word}");
+            }
+            assert!(!read(&format!("{other}\n{path} = {}\n", with("another"))), "{path}");
         }
     }
 
@@ -362,10 +460,13 @@ mod tests {
 
     #[test]
     fn the_page_shows_defaults_and_limits() {
-        let page = reference_page();
+        let page = settings_table();
         assert!(page.contains(
-            "| `listen.body_bytes_max` | Largest webhook body after decoding, in bytes. | `262144` | 1024 to 16777216 |"
+            "| `listen.body_bytes_max` | Largest webhook body after decoding, in bytes. | whole number | `262144` | 1024 to 16777216 |"
         ));
-        assert!(page.contains("| `portals.<portal>.password` | Its password. | required | a secret |"));
+        assert!(
+            page.contains("| `portals.<portal>.password` | Its password. | where a secret stands | required |  |"),
+            "{page}"
+        );
     }
 }

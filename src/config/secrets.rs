@@ -9,7 +9,7 @@ use super::source::{ConfigErrors, Source};
 use super::{PortalConfig, Secret};
 
 /// The largest secret file, in bytes.
-const SECRET_BYTES_MAX: u64 = 64 * 1024;
+pub const SECRET_BYTES_MAX: u64 = 64 * 1024;
 
 /// The shortest webhook token, in characters: it is all that keeps strangers out of the inbox.
 const WEBHOOK_TOKEN_CHARS_MIN: usize = 16;
@@ -31,7 +31,10 @@ impl fmt::Debug for PortalSecrets {
     }
 }
 
-/// Finds the three secrets of a portal and checks the webhook token.
+/// What could be any of the secrets of a portal.
+const EXAMPLE: &str = "0123456789abcdef0123456789abcdef";
+
+/// Finds the three secrets of a portal, with `find` from where one stands and an example of it, and checks the webhook token.
 ///
 /// # Errors
 /// Each secret that is not to be found, and a webhook token that is too short or cannot stand in a URL.
@@ -39,20 +42,20 @@ pub fn portal_secrets(
     name: &str,
     portal: &PortalConfig,
     source: &Source,
-    env: &dyn Fn(&str) -> Option<String>,
+    find: &dyn Fn(&Secret, &str) -> Result<String, String>,
 ) -> Result<PortalSecrets, ConfigErrors> {
     let mut errors = ConfigErrors::default();
-    let mut find = |setting: &str, secret: &Secret, check: fn(&str) -> Result<(), String>| {
-        let found = resolve(secret, env).and_then(|text| check(&text).map(|()| text));
+    let mut checked = |setting: &str, secret: &Secret, check: fn(&str) -> Result<(), String>| {
+        let found = find(secret, EXAMPLE).and_then(|text| check(&text).map(|()| text));
         found.unwrap_or_else(|message| {
             errors.0.push(source.at_value(&["portals", name, setting], message));
             String::new()
         })
     };
     let secrets = PortalSecrets {
-        api_key: find("api_key", &portal.api_key, |_| Ok(())),
-        password: find("password", &portal.password, |_| Ok(())),
-        webhook_token: find("webhook_token", &portal.webhook_token, check_webhook_token),
+        api_key: checked("api_key", &portal.api_key, |_| Ok(())),
+        password: checked("password", &portal.password, |_| Ok(())),
+        webhook_token: checked("webhook_token", &portal.webhook_token, check_webhook_token),
     };
     errors.into_result().map(|()| secrets)
 }
@@ -195,7 +198,8 @@ mod tests {
         let text = include_str!("../../tests/fixtures/learnsync.toml");
         let (config, source) = super::super::parse(Path::new("learnsync.toml"), text).expect("a good file");
         let short = |name: &str| (name == "WEBHOOK_TOKEN").then(|| "short".to_owned());
-        let errors = portal_secrets("main", &config.portals["main"], &source, &short).expect_err("no secrets");
+        let errors = portal_secrets("main", &config.portals["main"], &source, &|secret, _| resolve(secret, &short))
+            .expect_err("no secrets");
         let keys: Vec<_> = errors.0.iter().map(|error| error.key.as_str()).collect();
         assert_eq!(keys, ["portals.main.api_key", "portals.main.password", "portals.main.webhook_token"]);
     }

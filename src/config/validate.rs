@@ -1,10 +1,10 @@
 //! Rules that a well-typed configuration must still keep.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use croner::parser::{CronParser, Seconds, Year};
 
-use super::source::{ConfigErrors, Source};
+use super::source::{ConfigErrors, Source, Told};
 use super::{Config, DestinationConfig, PortalConfig, ReconcileConfig};
 
 /// The longest name of an installation, portal, destination or route, in characters.
@@ -12,20 +12,33 @@ const NAME_CHARS_MAX: usize = 32;
 
 /// Reports every broken rule.
 pub(super) fn check(config: &Config, source: &Source, errors: &mut ConfigErrors) {
-    let told = errors.0.iter().map(|error| error.key.clone()).collect();
+    let told = errors.told();
     let mut findings = Findings { source, errors, told };
-    findings.unless(is_name(&config.installation, ""), &["installation"], || not_a_name(&config.installation, ""));
+    if source.has(&["installation"])
+        && let Err(message) = installation_name(&config.installation)
+    {
+        findings.add(&["installation"], message);
+    }
     if config.listen.hooks_burst_max < config.listen.hooks_per_second_max {
         let (burst, rate) = (config.listen.hooks_burst_max, config.listen.hooks_per_second_max);
-        findings.add(&["listen", "hooks_burst_max"], format!("{burst} is less than hooks_per_second_max ({rate})"));
+        findings.add(
+            &["listen", "hooks_burst_max"],
+            format!("{burst} is less than hooks_per_second_max, write {rate} or more"),
+        );
     }
-    if config.portals.is_empty() {
+    if config.portals.is_empty() && source.has(&["portals"]) {
         findings.add(&["portals"], "there is no portal, add one such as [portals.main]".to_owned());
     }
     for (name, portal) in &config.portals {
         check_portal(name, portal, &mut findings);
     }
-    let zones: BTreeSet<&str> = config.portals.values().map(|portal| portal.zone.name()).collect();
+    check_accounts(&config.portals, &mut findings);
+    // A zone that could not be read is told already, and says nothing about the others.
+    let is_zone_told = config.portals.keys().any(|name| findings.told.has(&["portals", name, "zone"]));
+    let mut zones: BTreeSet<&str> = config.portals.values().map(|portal| portal.zone.name()).collect();
+    if is_zone_told {
+        zones.clear();
+    }
     for (name, destination) in &config.destinations {
         check_destination(name, destination, &mut findings);
         findings.unless(zones.len() < 2 || destination.zone.is_some(), &["destinations", name], || {
@@ -38,15 +51,13 @@ pub(super) fn check(config: &Config, source: &Source, errors: &mut ConfigErrors)
 struct Findings<'a> {
     source: &'a Source,
     errors: &'a mut ConfigErrors,
-    /// The keys of earlier errors. What was wrong is already taken out, so a rule that breaks above it is only its echo.
-    told: Vec<String>,
+    told: Told,
 }
 
 impl Findings<'_> {
     fn add(&mut self, path: &[&str], message: String) {
         let error = self.source.at_value(path, message);
-        let below = format!("{}.", error.key);
-        if !self.told.iter().any(|key| *key == error.key || key.starts_with(&below)) {
+        if !self.told.echoes(&error) {
             self.errors.0.push(error);
         }
     }
@@ -61,7 +72,7 @@ impl Findings<'_> {
 fn check_portal(name: &str, portal: &PortalConfig, findings: &mut Findings<'_>) {
     let at = |setting| ["portals", name, setting];
     findings.unless(is_name(name, ""), &["portals", name], || not_a_name(name, ""));
-    if let Err(message) = check_url(&portal.url) {
+    if let Err(message) = portal_url(&portal.url) {
         findings.add(&at("url"), message);
     }
     findings.unless(!portal.username.trim().is_empty(), &at("username"), || {
@@ -76,10 +87,34 @@ fn check_portal(name: &str, portal: &PortalConfig, findings: &mut Findings<'_>) 
     }
 }
 
-fn check_url(text: &str) -> Result<(), String> {
+/// Each login of an account ends the one before, so two portals with one account would log each other out for ever.
+fn check_accounts(portals: &BTreeMap<String, PortalConfig>, findings: &mut Findings<'_>) {
+    let mut seen: BTreeMap<(&str, &str), &str> = BTreeMap::new();
+    for (name, portal) in portals {
+        let account = (portal.url.trim_end_matches('/'), portal.username.as_str());
+        if let Some(other) = seen.insert(account, name) {
+            let message = format!(
+                "is the same account as portals.{other} (\"{}\" at {}), and each login would end the other's: keep one of them",
+                account.1, account.0
+            );
+            findings.add(&["portals", name], message);
+        }
+    }
+}
+
+/// Whether this can be the URL of a portal.
+///
+/// # Errors
+/// It is no URL, carries a password, or would send the API key in plain sight to another machine.
+pub fn portal_url(text: &str) -> Result<(), String> {
     let url = reqwest::Url::parse(text).ok();
     let is_http = url.as_ref().is_some_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    let host = url.as_ref().and_then(|url| url.host_str()).unwrap_or_default().to_owned();
+    let is_this_machine = matches!(host.as_str(), "localhost" | "127.0.0.1" | "[::1]");
     match url {
+        Some(url) if url.scheme() == "http" && url.has_host() && !is_this_machine => Err(format!(
+            "\"http://{host}\" would send the API key in plain sight, write \"https://{host}\" (http is for this machine only)"
+        )),
         // The message must not repeat a password.
         Some(url) if url.password().is_some() || !url.username().is_empty() => {
             Err("carries a user name or password, take them out of the URL".to_owned())
@@ -118,6 +153,22 @@ fn check_reconcile(reconcile: &ReconcileConfig, findings: &mut Findings<'_>) {
         let example = "minute hour day month weekday, such as \"15 2 * * *\"";
         findings.add(&["reconcile", "cron"], format!("\"{cron}\" is not a cron expression ({error}); write {example}"));
     }
+}
+
+/// Whether this can be the name of an installation.
+///
+/// # Errors
+/// It is too long, or has other characters.
+pub fn installation_name(text: &str) -> Result<(), String> {
+    if is_name(text, "") { Ok(()) } else { Err(not_a_name(text, "")) }
+}
+
+/// Whether this can be the name of a destination.
+///
+/// # Errors
+/// It is too long, or has other characters.
+pub fn destination_name(text: &str) -> Result<(), String> {
+    if is_name(text, "_") { Ok(()) } else { Err(not_a_name(text, "_")) }
 }
 
 fn is_name(text: &str, also: &str) -> bool {

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono_tz::Tz;
-use learnsync_sdk::{Connector, ConnectorType, Description, MatchRule, RecordKind, RouteMode, SlotRule, Toolbox};
+use learnsync_sdk::{
+    Connector, ConnectorType, Description, MatchRule, RecordKind, RouteMode, Setting, SlotRule, Toolbox,
+};
 
 use super::client::http_client;
 use crate::config::{
-    Config, ConfigErrors, DestinationConfig, History, PortalConfig, PortalSecrets, RouteConfig, Source, nearest,
-    portal_secrets, resolve,
+    Config, ConfigError, ConfigErrors, DestinationConfig, History, PortalConfig, PortalSecrets, RouteConfig, Secret,
+    Source, Told, nearest, portal_secrets, resolve, settings,
 };
 use crate::domain::chance::Entropy;
 use crate::domain::time::Clock;
@@ -20,6 +22,7 @@ use crate::pipeline::destination::{Destination, Gate, References, Route};
 use crate::store::{DestinationRows, DestinationSpec, RouteSpec};
 
 /// All that was built.
+#[derive(Default)]
 pub struct Parts {
     /// The portals, by name.
     pub portals: BTreeMap<String, BuiltPortal>,
@@ -128,46 +131,79 @@ impl BuiltDestination {
     }
 }
 
+/// Where secrets are looked for.
+pub enum Secrets<'a> {
+    /// Where the configuration says that they stand; this reads an environment variable.
+    Real(&'a dyn Fn(&str) -> Option<String>),
+    /// Nowhere: an example takes their place. Nothing that is built with them may be called.
+    Examples,
+}
+
+impl Secrets<'_> {
+    fn find(&self, secret: &Secret, example: &str) -> Result<String, String> {
+        match self {
+            Self::Real(env) => resolve(secret, env),
+            Self::Examples => Ok(example.to_owned()),
+        }
+    }
+}
+
 /// Builds all parts.
 ///
 /// # Errors
 /// All that is wrong, each with its line, column and key.
 pub fn build(config: &Config, source: &Source, types: &[Box<dyn ConnectorType>]) -> Result<Parts, ConfigErrors> {
     let mut errors = ConfigErrors::default();
+    let parts = build_what_is_right(config, source, types, &Secrets::Real(&environment), &mut errors);
+    errors.into_result()?;
+    Ok(parts)
+}
+
+/// Builds the parts that are right; what is wrong with the others goes into `errors`, unless it only echoes what stands there already.
+pub(super) fn build_what_is_right(
+    config: &Config,
+    source: &Source,
+    types: &[Box<dyn ConnectorType>],
+    secrets: &Secrets<'_>,
+    errors: &mut ConfigErrors,
+) -> Parts {
+    let mut parts = Parts::default();
     let http = match http_client() {
         Ok(http) => http,
         Err(error) => {
             errors.0.push(source.at_key::<&str>(&[], format!("no HTTP client can be built: {error:#}")));
-            return Err(errors);
+            return parts;
         }
     };
-    let mut portals = BTreeMap::new();
+    let told = errors.told();
+    let mut found = Vec::new();
     for (name, portal) in &config.portals {
-        match portal_secrets(name, portal, source, &environment) {
+        match portal_secrets(name, portal, source, &|secret, example| secrets.find(secret, example)) {
             Ok(secrets) => {
-                portals.insert(name.clone(), built_portal(name, portal, secrets, http.clone()));
+                parts.portals.insert(name.clone(), built_portal(name, portal, secrets, http.clone()));
             }
-            Err(wrong) => errors.0.extend(wrong.0),
+            Err(wrong) => found.extend(wrong.0),
         }
     }
     let portal_zone = config.portals.values().next().map_or(Tz::UTC, |portal| portal.zone);
-    let mut destinations = Vec::new();
-    for (name, destination) in &config.destinations {
+    for (name, config_of_it) in &config.destinations {
         let toolbox = Toolbox {
             http: http.clone(),
             installation: config.installation.clone(),
             test_skip_lookup: fail_point::is_broken_on_purpose("lookup"),
         };
-        match build_destination(name, destination, portal_zone, source, types, toolbox) {
-            Ok(built) => destinations.push(built),
-            Err(wrong) => errors.0.extend(wrong.0),
+        let site = Site { name, config: config_of_it, source, told: &told };
+        match build_destination(&site, portal_zone, types, secrets, toolbox) {
+            Ok(built) => parts.destinations.push(built),
+            Err(wrong) => found.extend(wrong.0),
         }
     }
-    errors.into_result()?;
-    Ok(Parts { portals, destinations })
+    errors.0.extend(found.into_iter().filter(|error| !told.echoes(error)));
+    parts
 }
 
-fn environment(name: &str) -> Option<String> {
+/// Reads an environment variable.
+pub(super) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
@@ -186,46 +222,58 @@ fn built_portal(name: &str, portal: &PortalConfig, secrets: PortalSecrets, http:
     BuiltPortal { webhook_token: secrets.webhook_token, settings, http }
 }
 
+/// A destination in the configuration.
+struct Site<'a> {
+    name: &'a str,
+    config: &'a DestinationConfig,
+    source: &'a Source,
+    told: &'a Told,
+}
+
+impl Site<'_> {
+    fn path<'p>(&'p self, below: &[&'p str]) -> Vec<&'p str> {
+        ["destinations", self.name].into_iter().chain(below.iter().copied()).collect()
+    }
+
+    fn at_key(&self, below: &[&str], message: String) -> ConfigError {
+        self.source.at_key(&self.path(below), message)
+    }
+
+    fn at_value(&self, below: &[&str], message: String) -> ConfigError {
+        self.source.at_value(&self.path(below), message)
+    }
+}
+
 fn build_destination(
-    name: &str,
-    config: &DestinationConfig,
+    site: &Site<'_>,
     portal_zone: Tz,
-    source: &Source,
     types: &[Box<dyn ConnectorType>],
+    secrets: &Secrets<'_>,
     toolbox: Toolbox,
 ) -> Result<BuiltDestination, ConfigErrors> {
-    let at = |path: &[&str], message: String| {
-        let full: Vec<&str> = ["destinations", name].iter().chain(path).copied().collect();
-        ConfigErrors(vec![source.at_value(&full, message)])
+    let config = site.config;
+    let Some(kind) = types.iter().find(|kind| kind.describe().name == config.connector) else {
+        return Err(ConfigErrors(vec![site.at_value(&["connector"], no_connector(&config.connector, types))]));
     };
-    let descriptions: Vec<Description> = types.iter().map(|kind| kind.describe()).collect();
-    let found = types.iter().zip(&descriptions).find(|(_, description)| description.name == config.connector);
-    let Some((kind, description)) = found else {
-        let names: Vec<&str> = descriptions.iter().map(|description| description.name).collect();
-        let hint = nearest(&config.connector, names.iter().copied())
-            .map_or_else(String::new, |near| format!("did you mean \"{near}\"? "));
-        let message =
-            format!("\"{}\" is no connector of this build, {hint}(it has: {})", config.connector, names.join(", "));
-        return Err(at(&["connector"], message));
-    };
-    let settings = settings(config).map_err(|(secret, message)| at(&["secrets", &secret], message))?;
-    let connector = kind.build(&settings, toolbox).map_err(|wrong| {
-        let path: Vec<&str> = wrong.path.iter().map(String::as_str).collect();
-        let table =
-            if config.secrets.contains_key(path.first().copied().unwrap_or_default()) { "secrets" } else { "settings" };
-        let full: Vec<&str> = ["destinations", name, table].into_iter().chain(path).collect();
-        ConfigErrors(vec![source.at_key(&full, wrong.message)])
-    })?;
+    let mut description = kind.describe();
+    let mut errors = ConfigErrors::default();
+    let connector = connector(site, &**kind, &description, secrets, &toolbox, &mut errors);
+    for name in config.references.keys().filter(|name| !description.reference_kinds.contains(&name.as_str())) {
+        errors.0.push(site.at_key(&["references", name], no_reference_kind(name, &description)));
+    }
     let zone = config.zone.unwrap_or(portal_zone);
-    let routes = routes(name, config, description, &*connector, zone, source)?;
-    let mut description = description.clone();
+    let routes = match &connector {
+        Some(connector) => routes(site, &description, &**connector, zone, &mut errors),
+        None => Vec::new(),
+    };
+    errors.into_result()?;
     if let Some(seconds) = config.settle_seconds {
         description.settle_seconds = seconds;
     }
     Ok(BuiltDestination {
-        name: name.to_owned(),
+        name: site.name.to_owned(),
         description,
-        connector: Arc::from(connector),
+        connector: Arc::from(connector.expect("without an error there is a connector")),
         history: config.history,
         match_rules: config.match_rules.clone(),
         zone,
@@ -233,39 +281,90 @@ fn build_destination(
     })
 }
 
-/// The settings with the secrets put in; or which secret is missing.
-fn settings(config: &DestinationConfig) -> Result<serde_json::Value, (String, String)> {
-    let mut settings = serde_json::Map::new();
-    for (name, value) in &config.settings {
-        let json = serde_json::to_value(value).map_err(|error| (name.clone(), error.to_string()))?;
-        settings.insert(name.clone(), json);
+fn no_connector(name: &str, types: &[Box<dyn ConnectorType>]) -> String {
+    let names: Vec<&str> = types.iter().map(|kind| kind.describe().name).collect();
+    let hint = nearest(name, names.iter().copied()).map(|near| format!("did you mean \"{near}\"? "));
+    format!("\"{name}\" is no connector of this build, {}it has: {}", hint.unwrap_or_default(), names.join(", "))
+}
+
+fn no_reference_kind(name: &str, description: &Description) -> String {
+    let connector = description.name;
+    let kinds = description.reference_kinds;
+    match nearest(name, kinds.iter().copied()) {
+        Some(near) => format!("{connector} has no reference data \"{name}\", did you mean \"{near}\"?"),
+        None if kinds.is_empty() => format!("{connector} has no reference data \"{name}\", it has none"),
+        None => format!("{connector} has no reference data \"{name}\", it has: {}", kinds.join(", ")),
     }
-    for (name, secret) in &config.secrets {
-        let text = resolve(secret, &environment).map_err(|message| (name.clone(), message))?;
-        settings.insert(name.clone(), text.into());
+}
+
+/// Builds the connector, if need be with examples in the place of wrong settings, so that the mapping can be checked all the same.
+fn connector(
+    site: &Site<'_>,
+    kind: &dyn ConnectorType,
+    description: &Description,
+    secrets: &Secrets<'_>,
+    toolbox: &Toolbox,
+    errors: &mut ConfigErrors,
+) -> Option<Box<dyn Connector>> {
+    let find = |setting: &Setting, secret: &Secret| secrets.find(secret, setting.example);
+    let mut read = settings(site.name, site.config, description.settings, site.source, &find);
+    let built = loop {
+        let wrong = match kind.build(&serde_json::Value::Object(read.values.clone()), toolbox.clone()) {
+            Ok(connector) => break Some(connector),
+            Err(wrong) => wrong,
+        };
+        let name = wrong.path.first().map(String::as_str).unwrap_or_default();
+        let table = if site.config.secrets.contains_key(name) { "secrets" } else { "settings" };
+        let below: Vec<&str> = std::iter::once(table).chain(wrong.path.iter().map(String::as_str)).collect();
+        let setting = description.settings.iter().find(|setting| setting.name == name);
+        let error = site.at_value(&below, without_secrets(&wrong.message, &read.values, description.settings));
+        if !setting.is_some_and(|setting| read.refuse(setting, error.clone())) {
+            // Nothing more can be found out; the error is news only if nothing was said yet.
+            if read.errors.is_empty() {
+                read.errors.push(error);
+            }
+            break None;
+        }
+    };
+    // A table of settings that was no table is told already; whatever is missing now stood in it.
+    let is_told = |table| site.told.has(&site.path(&[table]));
+    if !is_told("settings") && !is_told("secrets") {
+        errors.0.extend(read.errors);
     }
-    Ok(settings.into())
+    built
+}
+
+/// A connector names the wrong value; that of a secret goes no further than here.
+fn without_secrets(message: &str, values: &serde_json::Map<String, serde_json::Value>, known: &[Setting]) -> String {
+    let secrets = known.iter().filter(|setting| setting.is_secret).filter_map(|setting| values.get(setting.name));
+    secrets
+        .filter_map(|value| value.as_str().filter(|text| !text.is_empty()))
+        .fold(message.to_owned(), |message, secret| message.replace(secret, "<the secret>"))
 }
 
 fn routes(
-    destination: &str,
-    config: &DestinationConfig,
+    site: &Site<'_>,
     description: &Description,
     connector: &dyn Connector,
     zone: Tz,
-    source: &Source,
-) -> Result<Vec<BuiltRoute>, ConfigErrors> {
-    let mut errors = ConfigErrors::default();
+    errors: &mut ConfigErrors,
+) -> Vec<BuiltRoute> {
     let mut built = Vec::new();
-    for (name, route) in configured_or_default(config, description) {
+    for (name, route) in configured_or_default(site.config, description) {
         let object = match connector.object(&route.object) {
             Ok(object) => object,
             Err(message) => {
-                errors.0.push(source.at_value(&["destinations", destination, "routes", &name, "object"], message));
+                errors.0.push(site.at_value(&["routes", &name, "object"], message));
                 continue;
             }
         };
-        match Mapping::compile(&route.fields, &object, zone, &config.references) {
+        for (field, source) in &route.fields {
+            if let Some(kind) = source.reference.as_deref().filter(|kind| !description.reference_kinds.contains(kind)) {
+                let below = ["routes", &name, "fields", field, "reference"];
+                errors.0.push(site.at_value(&below, no_reference_kind(kind, description)));
+            }
+        }
+        match Mapping::compile(&route.fields, &object, zone, &site.config.references) {
             Ok(mapping) => built.push(BuiltRoute {
                 name,
                 record: route.record,
@@ -276,14 +375,14 @@ fn routes(
             }),
             Err(wrong) => {
                 for error in wrong {
-                    let path = ["destinations", destination, "routes", &name, "fields", &error.field];
-                    errors.0.push(source.at_key(&path, error.message));
+                    let field = ["routes", name.as_str(), "fields", error.field.as_str()];
+                    let below: Vec<&str> = field.into_iter().chain(error.setting).collect();
+                    errors.0.push(site.at_value(&below, error.message));
                 }
             }
         }
     }
-    errors.into_result()?;
-    Ok(built)
+    built
 }
 
 /// The configured routes; one without fields has the connector's default mapping for its kind of record and object.

@@ -1,6 +1,6 @@
 //! Compiling a route's mapping: each field name, source and type is checked against the target's fields and a sample record.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::NaiveDate;
 use chrono_tz::Tz;
@@ -8,9 +8,9 @@ use learnsync_sdk::{DefaultRoute, FieldType, Learner, RecordKind, TargetField, T
 use minijinja::{Environment, UndefinedBehavior};
 use sha2::{Digest, Sha256};
 
-use super::paths::Path;
+use super::paths::{Found, PATHS, Path};
 use super::{Field, Mapping, Source, TEMPLATE_FUEL, Trouble, kind_word, typed, words};
-use crate::config::{ReferenceConfig, SourceConfig};
+use crate::config::{Choice, ReferenceConfig, SourceConfig};
 use crate::domain::record::{Course, Record};
 use crate::domain::time::{LmsTime, Timestamp};
 
@@ -20,6 +20,8 @@ use crate::domain::time::{LmsTime, Timestamp};
 pub struct MappingError {
     /// The target field, as it stands in the configuration.
     pub field: String,
+    /// Which of its settings is wrong, such as `path`; none when it is the field itself.
+    pub setting: Option<&'static str>,
     /// What is wrong, and what would be right.
     pub message: String,
 }
@@ -61,14 +63,31 @@ impl Mapping {
         let mut compiled = Vec::new();
         let mut errors = Vec::new();
         for (name, config) in fields {
-            match compile_field(name, config, object, zone, references, &mut templates) {
-                Ok(field) => compiled.push(field),
-                Err(message) => errors.push(MappingError { field: name.clone(), message }),
+            let target = match target_field(name, object) {
+                Ok(target) => target,
+                Err(message) => {
+                    errors.push(MappingError { field: name.clone(), setting: None, message });
+                    continue;
+                }
+            };
+            match compile_field(name, config, &target, zone, references, &mut templates) {
+                Ok(field) => {
+                    let wrong = config.table.iter().filter(|(_, value)| !can_become(value, target.kind, zone));
+                    errors.extend(wrong.map(|(word, value)| {
+                        let kind = kind_word(target.kind);
+                        let message = format!("\"{value}\" of \"{word}\" cannot become a {kind}, which {name} is");
+                        MappingError { field: name.clone(), setting: Some("table"), message }
+                    }));
+                    compiled.push(field);
+                }
+                Err(message) => {
+                    errors.push(MappingError { field: name.clone(), setting: source_word(config), message });
+                }
             }
         }
         for missing in object.fields.iter().filter(|field| field.required && !fields.contains_key(&field.name)) {
             let message = format!("{} cannot be made without this field: give it a source", object.name);
-            errors.push(MappingError { field: missing.name.clone(), message });
+            errors.push(MappingError { field: missing.name.clone(), setting: None, message });
         }
         if !errors.is_empty() {
             return Err(errors);
@@ -81,13 +100,12 @@ impl Mapping {
 fn compile_field(
     name: &str,
     config: &SourceConfig,
-    object: &TargetObject,
+    target: &TargetField,
     zone: Tz,
     references: &BTreeMap<String, ReferenceConfig>,
     templates: &mut Environment<'static>,
 ) -> Result<Field, String> {
-    let target = target_field(name, object)?;
-    let source = compile_source(name, config, &target, references, templates)?;
+    let source = compile_source(name, config, target, references, templates)?;
     let field = Field {
         name: name.to_owned(),
         kind: target.kind,
@@ -104,6 +122,21 @@ fn compile_field(
         return Err(format!("{name} is a {}, the path {path} is not: {message}", kind_word(target.kind)));
     }
     Ok(field)
+}
+
+/// The word of the one source that the configuration names; none when it names several.
+fn source_word(config: &SourceConfig) -> Option<&'static str> {
+    Some(match config.choice().ok()? {
+        Choice::Path(_) => "path",
+        Choice::Constant(_) => "constant",
+        Choice::Template(_) => "template",
+        Choice::Lookup(..) => "lookup",
+        Choice::Reference(_) => "reference",
+    })
+}
+
+fn can_become(text: &str, kind: FieldType, zone: Tz) -> bool {
+    typed(Found::Text(text.to_owned()), kind, zone).is_ok()
 }
 
 fn target_field(name: &str, object: &TargetObject) -> Result<TargetField, String> {
@@ -131,6 +164,7 @@ fn compile_source(
         (None, Some(constant), None, None, None) => Ok(Source::Constant(constant_value(constant, target.kind)?)),
         (None, None, Some(template), None, None) => {
             templates.add_template_owned(name.to_owned(), template.clone()).map_err(|error| words(&error))?;
+            check_names(name, templates)?;
             Ok(Source::Template(name.to_owned()))
         }
         (None, None, None, Some(path), None) => Ok(Source::Lookup(Path::parse(path)?, config.table.clone())),
@@ -141,6 +175,24 @@ fn compile_source(
     }
 }
 
+/// Refuses names that no record has: at the first delivery they would park everything.
+fn check_names(name: &str, templates: &Environment<'static>) -> Result<(), String> {
+    let template = templates.get_template(name).map_err(|error| words(&error))?;
+    let functions: Vec<&str> = templates.globals().map(|(name, _)| name).collect();
+    // In a fixed order, so that the same template gives the same error.
+    let used: BTreeSet<String> = template.undeclared_variables(true).into_iter().collect();
+    for path in used {
+        let begins_one = PATHS
+            .iter()
+            .chain(&["learner.custom."])
+            .any(|known| known.strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with('.')));
+        if !begins_one && !functions.contains(&path.as_str()) {
+            Path::parse(&path)?;
+        }
+    }
+    Ok(())
+}
+
 fn constant_value(constant: &toml::Value, kind: FieldType) -> Result<Value, String> {
     let value = match constant {
         toml::Value::String(text) => match kind {
@@ -148,10 +200,19 @@ fn constant_value(constant: &toml::Value, kind: FieldType) -> Result<Value, Stri
             FieldType::Text | FieldType::Reference | FieldType::Any => Value::Text(text.clone()),
             FieldType::Number | FieldType::Bool => return Err(format!("\"{text}\" is not a {}", kind_word(kind))),
         },
+        toml::Value::Integer(_) | toml::Value::Float(_) if !matches!(kind, FieldType::Number | FieldType::Any) => {
+            return Err(format!("{constant} is not a {}", kind_word(kind)));
+        }
+        toml::Value::Boolean(flag) if !matches!(kind, FieldType::Bool | FieldType::Any) => {
+            return Err(format!("{flag} is not a {}", kind_word(kind)));
+        }
         #[expect(clippy::cast_precision_loss, reason = "a constant in a configuration is small")]
         toml::Value::Integer(number) => Value::Number(*number as f64),
         toml::Value::Float(number) => Value::Number(*number),
         toml::Value::Boolean(flag) => Value::Bool(*flag),
+        toml::Value::Datetime(at) if matches!(kind, FieldType::Date | FieldType::Any) => {
+            Value::Date(at.to_string().parse().map_err(|_| format!("{at} is no date without a time"))?)
+        }
         other => return Err(format!("a constant is a text, a number, true or false, not {}", other.type_str())),
     };
     Ok(value)

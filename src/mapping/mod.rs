@@ -13,6 +13,7 @@ use minijinja::Environment;
 use crate::config::{ReferenceConfig, WhenMissing};
 use crate::domain::record::Record;
 pub use compile::{MappingError, sources_of};
+pub use paths::PATHS;
 use paths::{Found, Path};
 pub use references::ReferenceTable;
 

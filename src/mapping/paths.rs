@@ -7,7 +7,7 @@ use crate::domain::record::Record;
 use crate::domain::time::LmsTime;
 
 /// All paths but `learner.custom.<name>`.
-pub(crate) const PATHS: &[&str] = &[
+pub const PATHS: &[&str] = &[
     "kind",
     "id",
     "key",

@@ -113,6 +113,27 @@ fn a_path_of_the_wrong_type_is_found_before_anything_is_sent() {
 }
 
 #[test]
+fn a_constant_or_a_table_of_the_wrong_type_is_found_before_anything_is_sent() {
+    let constant = |value| SourceConfig { constant: Some(value), ..SourceConfig::default() };
+    for (field, value) in [
+        ("completed", toml::Value::from(3)),
+        ("completed", toml::Value::from("soon")),
+        ("hours", toml::Value::from(true)),
+        ("hours", toml::Value::from("three")),
+        ("notes", toml::Value::from(1.5)),
+    ] {
+        let errors = compile(&[(field, constant(value.clone()))]).err().unwrap_or_else(|| panic!("{field} <- {value}"));
+        assert_eq!(errors[0].setting, Some("constant"), "{errors:?}");
+    }
+    let day: toml::Value = toml::Value::Datetime("2026-01-31".parse().expect("a date"));
+    assert!(compile(&[("completed", constant(day))]).is_ok());
+    let table = [("A".to_owned(), "many".to_owned()), ("B".to_owned(), "2".to_owned())].into_iter().collect();
+    let lookup = SourceConfig { lookup: Some("title".to_owned()), table, ..SourceConfig::default() };
+    let errors = compile(&[("hours", lookup)]).err().expect("is refused");
+    assert_eq!((errors.len(), errors[0].setting), (1, Some("table")), "{errors:?}");
+}
+
+#[test]
 fn a_source_is_exactly_one_thing_and_a_required_field_has_one() {
     let two =
         SourceConfig { path: Some("title".to_owned()), template: Some("x".to_owned()), ..SourceConfig::default() };
@@ -137,10 +158,24 @@ fn a_required_field_without_a_value_parks_whatever_its_policy() {
 }
 
 #[test]
-fn a_template_reads_the_record_and_an_unknown_name_in_it_fails() {
+fn a_template_reads_the_record_and_an_unknown_name_in_it_is_found_before_anything_is_sent() {
     let made = render(&[("notes", template("{{ course.name }} {{ score }}"))]);
     assert_eq!(field(made, "notes"), Some(Value::Text("Fire Safety 90.0".to_owned())));
-    assert!(matches!(render(&[("notes", template("{{ course.nane }}"))]), Rendered::Failed { .. }));
+    for (text, expected) in [
+        ("{{ course.nane }}", "\"course.nane\" is no path of a record, did you mean \"course.name\"?"),
+        ("{% if scores %}a{% endif %}", "\"scores\" is no path of a record, did you mean \"score\"?"),
+        ("{{ titel | upper }}", "\"titel\" is no path of a record, did you mean \"title\"?"),
+    ] {
+        let errors = compile(&[("notes", template(text))]).err().unwrap_or_else(|| panic!("{text} is accepted"));
+        assert_eq!((errors[0].setting, errors[0].message.as_str()), (Some("template"), expected));
+    }
+    for text in [
+        "{{ learner.custom.badge }}{{ learner.custom['cost centre'] }}",
+        "{% set name = course.name %}{% for n in range(2) %}{{ loop.index }}{{ name }}{% endfor %}",
+        "{% if course is defined %}{{ dict(a=learner.email).a }}{% endif %}",
+    ] {
+        assert!(compile(&[("notes", template(text))]).is_ok(), "{text} is refused");
+    }
 }
 
 #[test]

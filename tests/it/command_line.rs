@@ -99,3 +99,55 @@ async fn the_metrics_count_what_happened() {
         assert!(text.contains(line), "{line}\n{text}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_destination_that_is_wrong_is_switched_off_loudly_and_the_others_run() {
+    let world = World::new(6, 10).await;
+    let folder = world.folder.path().join("destinations.d");
+    std::fs::create_dir(&folder).expect("makes the folder");
+    std::fs::write(folder.join("crm.toml"), "connector = \"bambohr\"\nhistroy = \"none\"\n").expect("writes the file");
+    let good = std::fs::read_to_string(world.config()).expect("reads the configuration");
+    let (status, words) = check(&world, &good).await;
+    assert_eq!(status, Some(2), "{words}");
+    assert!(words.contains("destinations.d/crm.toml:2:1: destinations.crm.histroy: "), "{words}");
+
+    let mut daemon = world.start(&[]).await;
+    assert!(daemon.has_said("The destination crm is switched off"), "it did not say so");
+    assert!(daemon.has_said("destinations.d/crm.toml:1:13: destinations.crm.connector: \"bambohr\" is no connector"));
+    let names: Vec<String> = world.status().destinations.into_iter().map(|one| one.name).collect();
+    assert_eq!(names, ["hr"]);
+    terminate(&daemon).await;
+    assert_eq!(daemon.ended().await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_init_writes_without_a_question_passes_check() {
+    let world = World::new(7, 10).await;
+    let config = world.folder.path().join("new/learnsync.toml");
+    let mut command = world.program();
+    command.arg("init").arg("--config").arg(&config);
+    let output = command.output().await.expect("the program runs");
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{words}");
+    assert!(words.contains("--installation") && !config.exists(), "{words}");
+    let flags = [
+        "--installation=acme",
+        "--region=eu",
+        "--username=learnsync",
+        "--zone=Europe/Berlin",
+        "--connector=bamboohr",
+        "--destination=hr",
+        "--history=none",
+        "--set=company=acme",
+        "--secret=absorb_api_key=env:TEST_ABSORB_KEY",
+        "--secret=absorb_password=env:TEST_ABSORB_PASSWORD",
+        "--secret=webhook_token=env:TEST_WEBHOOK_TOKEN",
+        "--secret=api_key=env:TEST_BAMBOOHR_KEY",
+    ];
+    let output = command.args(flags).output().await.expect("the program runs");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("next:") && said.contains("learnsync check --online --config"), "{said}");
+    let output = world.program().arg("check").arg("--config").arg(&config).output().await.expect("the program runs");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}

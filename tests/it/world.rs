@@ -227,6 +227,11 @@ pub(crate) fn is_idle(status: &Status) -> bool {
 }
 
 impl Daemon {
+    /// Whether it has said this by now.
+    pub(crate) fn has_said(&self, words: &str) -> bool {
+        self.said.iter().any(|line| line.contains(words))
+    }
+
     /// Runs a command that starts the daemon, and waits until it listens.
     pub(crate) async fn listening(mut command: Command) -> Self {
         let mut process = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program starts");

@@ -1,30 +1,33 @@
 //! The settings of one destination, and what is said about wrong ones.
 
-use learnsync_sdk::SettingsError;
+use learnsync_sdk::{Setting, SettingsError};
 use reqwest::Url;
 use serde_json::{Map, Value};
 
-/// The settings: name, what it is, whether it is required.
-pub(crate) const SETTINGS: &[(&str, &str, bool)] = &[
-    ("company", "The company domain: `acme` of `acme.bamboohr.com`. This or `url` is required.", false),
-    ("url", "The base URL, instead of the one that follows from `company`.", false),
-    ("api_key", "The API key; it has the rights of the person who made it. Give it as a secret.", true),
-    ("mark_column", "The text column of a table that takes our mark (default `customReference`).", false),
-    ("employee_id_field", "The data set's field with the internal employee id (default `eeid`).", false),
-    ("employee_number_field", "The data set's field with the employee number (default `employeeNumber`).", false),
-    ("email_field", "The data set's field with the work e-mail (default `email`).", false),
-];
-
-/// What people write when they mean a setting: word, setting.
-const OTHER_WORDS: &[(&str, &str)] = &[
-    ("subdomain", "company"),
-    ("company_domain", "company"),
-    ("domain", "company"),
-    ("base_url", "url"),
-    ("host", "url"),
-    ("token", "api_key"),
-    ("key", "api_key"),
-    ("password", "api_key"),
+/// The settings.
+pub(crate) const SETTINGS: &[Setting] = &[
+    Setting::required("company", "The company domain: `acme` of `acme.bamboohr.com`.", "acme").unless("url").or(&[
+        "subdomain",
+        "company_domain",
+        "domain",
+    ]),
+    Setting::optional(
+        "url",
+        "The base URL, instead of the one that follows from `company`.",
+        "https://acme.bamboohr.com",
+    )
+    .or(&["base_url", "host"]),
+    Setting::required(
+        "api_key",
+        "The API key; it has the rights of the person who made it.",
+        "0123456789abcdef0123456789abcdef01234567",
+    )
+    .secret()
+    .or(&["token", "key", "password"]),
+    Setting::default("mark_column", "The text column of a table that takes our mark.", "customReference"),
+    Setting::default("employee_id_field", "The data set's field with the internal employee id.", "eeid"),
+    Setting::default("employee_number_field", "The data set's field with the employee number.", "employeeNumber"),
+    Setting::default("email_field", "The data set's field with the work e-mail.", "email"),
 ];
 
 /// How alike two words must be before one is offered for the other (Jaro-Winkler, 0 to 1).
@@ -46,7 +49,7 @@ impl Settings {
     pub(crate) fn read(settings: &Value) -> Result<Self, SettingsError> {
         let Some(map) = settings.as_object() else { return Err(wrong(&[], "the settings must be a table")) };
         for name in map.keys() {
-            if !SETTINGS.iter().any(|(known, ..)| known == name) {
+            if !SETTINGS.iter().any(|setting| setting.name == name) {
                 return Err(wrong(&[name], unknown(name)));
             }
         }
@@ -109,7 +112,9 @@ fn company_url(company: &str) -> Result<String, SettingsError> {
 }
 
 fn unknown(name: &str) -> String {
-    let words = SETTINGS.iter().map(|(known, ..)| (*known, *known)).chain(OTHER_WORDS.iter().copied());
+    let words = SETTINGS.iter().flat_map(|setting| {
+        std::iter::once(setting.name).chain(setting.other_words.iter().copied()).map(|word| (word, setting.name))
+    });
     let nearest = words
         .map(|(word, setting)| (strsim::jaro_winkler(word, name), setting))
         .max_by(|left, right| left.0.total_cmp(&right.0));
@@ -118,7 +123,7 @@ fn unknown(name: &str) -> String {
             format!("unknown setting \"{name}\", did you mean \"{setting}\"?")
         }
         Some(_) | None => {
-            let all: Vec<&str> = SETTINGS.iter().map(|(known, ..)| *known).collect();
+            let all: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
             format!("unknown setting \"{name}\"; there are {}", all.join(", "))
         }
     }

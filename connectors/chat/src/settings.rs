@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use learnsync_sdk::SettingsError;
+use learnsync_sdk::{Setting, SettingType, SettingsError};
 use reqwest::Url;
 use serde_json::{Map, Value};
 
@@ -11,15 +11,21 @@ use crate::google_chat::GoogleChat;
 use crate::slack::Slack;
 use crate::teams::Teams;
 
-/// The settings: name, what it is, whether it is required.
-pub(crate) const SETTINGS: &[(&str, &str, bool)] = &[
-    ("service", "The chat service: `google_chat`, `slack` or `teams`.", true),
-    ("url", "The webhook's URL; whoever knows it can post. Give it as a secret.", true),
-    ("digest_from", "From how many changes at once on they become one list (2 to 50, default 4).", false),
-    (
+/// The settings.
+pub(crate) const SETTINGS: &[Setting] = &[
+    Setting::required("service", "The chat service: `google_chat`, `slack` or `teams`.", "google_chat"),
+    Setting::required(
+        "url",
+        "The webhook's URL; whoever knows it can post.",
+        "https://chat.googleapis.com/v1/spaces/AAAA/messages?key=k&token=t",
+    )
+    .secret(),
+    Setting::default("digest_from", "From how many changes at once on they become one list (2 to 50).", "4")
+        .of(SettingType::Integer),
+    Setting::default(
         "digest_title",
-        "The title of that list; `{count}` is how many they are (default `🎓 {count} learning records`).",
-        false,
+        "The title of that list; `{count}` is how many they are.",
+        "🎓 {count} learning records",
     ),
 ];
 
@@ -97,7 +103,7 @@ impl Settings {
     pub(crate) fn read(settings: &Value) -> Result<Self, SettingsError> {
         let Some(map) = settings.as_object() else { return Err(wrong(&[], "the settings must be a table")) };
         for name in map.keys() {
-            if !SETTINGS.iter().any(|(known, ..)| known == name) {
+            if !SETTINGS.iter().any(|setting| setting.name == name) {
                 return Err(wrong(&[name], unknown(name)));
             }
         }
@@ -207,11 +213,11 @@ fn digest_title(map: &Map<String, Value>) -> Result<String, SettingsError> {
 }
 
 fn unknown(name: &str) -> String {
-    let words = SETTINGS.iter().map(|(known, ..)| (*known, *known)).chain(OTHER_WORDS.iter().copied());
+    let words = SETTINGS.iter().map(|setting| (setting.name, setting.name)).chain(OTHER_WORDS.iter().copied());
     match nearest(name, words) {
         Some(near) => format!("unknown setting \"{name}\", did you mean \"{near}\"?"),
         None => {
-            let all: Vec<&str> = SETTINGS.iter().map(|(known, ..)| *known).collect();
+            let all: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
             format!("unknown setting \"{name}\"; there are {}", all.join(", "))
         }
     }

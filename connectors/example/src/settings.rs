@@ -1,13 +1,13 @@
 //! The settings of one destination, and what is said about wrong ones.
 
-use learnsync_sdk::SettingsError;
+use learnsync_sdk::{Setting, SettingsError};
 use reqwest::Url;
 use serde_json::Value as Json;
 
-/// The settings: name, what it is, whether it is required.
-pub(crate) const SETTINGS: &[(&str, &str, bool)] = &[
-    ("url", "The base URL, for example `https://acme.example.com`.", true),
-    ("token", "The API token. Give it as a secret.", true),
+/// The settings.
+pub(crate) const SETTINGS: &[Setting] = &[
+    Setting::required("url", "The base URL.", "https://acme.example.com"),
+    Setting::required("token", "The API token.", "a-token").secret(),
 ];
 
 /// The settings as they were read. No `Debug`, because of the token.
@@ -19,7 +19,7 @@ pub(crate) struct Settings {
 impl Settings {
     pub(crate) fn read(settings: &Json) -> Result<Self, SettingsError> {
         for (name, _) in settings.as_object().into_iter().flatten() {
-            if !SETTINGS.iter().any(|(known, ..)| known == name) {
+            if !SETTINGS.iter().any(|setting| setting.name == name) {
                 return Err(wrong(name, format!("unknown setting \"{name}\"; there are url and token")));
             }
         }

@@ -136,8 +136,8 @@ pub struct Description {
     /// The least time from the start of one batch to the start of the next, in milliseconds; 0 for none. A chat space takes one
     /// message a second: what gathers meanwhile is the next batch.
     pub batch_interval_ms: u32,
-    /// The settings that `build` reads: name, what it is, whether it is required.
-    pub settings: &'static [(&'static str, &'static str, bool)],
+    /// The settings that `build` reads.
+    pub settings: &'static [Setting],
     /// The routes of a destination that configures none.
     pub default_routes: Vec<DefaultRoute>,
 }
@@ -160,6 +160,114 @@ impl Description {
         } else {
             AfterUnknown::Blind(self.blind_repeat)
         }
+    }
+}
+
+/// One setting of a destination with this connector. `check`, `init`, the reference and the schema are made of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Its name in `settings`, or in `secrets`.
+    pub name: &'static str,
+    /// What it is: one sentence for people.
+    pub doc: &'static str,
+    /// The type of its value.
+    pub kind: SettingType,
+    /// What holds when the file does not say.
+    pub need: Need,
+    /// A value that `build` takes, as text; shown to people, and put in where a value is wrong so that other errors are found, too.
+    pub example: &'static str,
+    /// Whether it is a secret. Then it stands in `secrets`, and in `settings` it is refused.
+    pub is_secret: bool,
+    /// What people write when they mean it.
+    pub other_words: &'static [&'static str],
+}
+
+/// The type of a setting's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SettingType {
+    /// Text.
+    Text,
+    /// A whole number.
+    Integer,
+    /// True or false.
+    Bool,
+}
+
+/// What holds when the file does not name a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// The file must name it.
+    Required,
+    /// The file must name it, or this other setting in its place.
+    Unless(&'static str),
+    /// Nothing.
+    Optional,
+    /// This value.
+    Default(&'static str),
+}
+
+impl Description {
+    /// Settings that `build` takes: those that are needed, with their examples.
+    #[must_use]
+    pub fn example_settings(&self) -> serde_json::Value {
+        let is_needed = |setting: &&Setting| matches!(setting.need, Need::Required | Need::Unless(_));
+        let examples = self.settings.iter().filter(is_needed).map(|setting| (setting.name.to_owned(), setting.value()));
+        serde_json::Value::Object(examples.collect())
+    }
+}
+
+impl Setting {
+    /// The example as a value of the setting's type.
+    #[must_use]
+    pub fn value(&self) -> serde_json::Value {
+        match self.kind {
+            SettingType::Text => self.example.into(),
+            SettingType::Integer => self.example.parse::<i64>().map_or(serde_json::Value::Null, Into::into),
+            SettingType::Bool => (self.example == "true").into(),
+        }
+    }
+
+    /// A text that the file must name.
+    #[must_use]
+    pub const fn required(name: &'static str, doc: &'static str, example: &'static str) -> Self {
+        let (kind, need) = (SettingType::Text, Need::Required);
+        Self { name, doc, kind, need, example, is_secret: false, other_words: &[] }
+    }
+
+    /// A text that the file may name.
+    #[must_use]
+    pub const fn optional(name: &'static str, doc: &'static str, example: &'static str) -> Self {
+        Self { need: Need::Optional, ..Self::required(name, doc, example) }
+    }
+
+    /// A text with a value of its own.
+    #[must_use]
+    pub const fn default(name: &'static str, doc: &'static str, value: &'static str) -> Self {
+        Self { need: Need::Default(value), ..Self::required(name, doc, value) }
+    }
+
+    /// Required, unless another setting stands in its place.
+    #[must_use]
+    pub const fn unless(self, other: &'static str) -> Self {
+        Self { need: Need::Unless(other), ..self }
+    }
+
+    /// A secret: the file only says where it stands.
+    #[must_use]
+    pub const fn secret(self) -> Self {
+        Self { is_secret: true, ..self }
+    }
+
+    /// Of another type than text.
+    #[must_use]
+    pub const fn of(self, kind: SettingType) -> Self {
+        Self { kind, ..self }
+    }
+
+    /// What people write when they mean it.
+    #[must_use]
+    pub const fn or(self, other_words: &'static [&'static str]) -> Self {
+        Self { other_words, ..self }
     }
 }
 

@@ -13,8 +13,8 @@ mod value;
 
 pub use change::{Action, Change, Observation, Place, Receipt};
 pub use description::{
-    AfterUnknown, BlindRepeat, Claim, DefaultField, DefaultRoute, Description, FieldType, RecordKind, Reference,
-    RouteMode, SlotRule, TargetField, TargetObject,
+    AfterUnknown, BlindRepeat, Claim, DefaultField, DefaultRoute, Description, FieldType, Need, RecordKind, Reference,
+    RouteMode, Setting, SettingType, SlotRule, TargetField, TargetObject,
 };
 pub use error::{DeliveryError, ErrorKind, RetryAfter};
 pub use http::{read_json, refusal};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use learnsync_sdk::{Claim, Description, TargetObject};
+use learnsync_sdk::{Claim, Description, Need, TargetObject};
 use serde_json::json;
 
 use crate::bench::{Bench, Checked, ensure, fail, is_failure_of_target, skip, wants_error, wants_ok};
@@ -29,10 +29,11 @@ pub(crate) async fn a_description_says_all_that_people_and_tables_need(bench: &B
         format!("persons_per_batch_max and concurrency_max must be at least 1, they are {numbers:?}")
     })?;
     ensure(!about.default_routes.is_empty(), || "there is no default route".to_owned())?;
-    let settings: BTreeSet<&str> = about.settings.iter().map(|(name, ..)| *name).collect();
+    let settings: BTreeSet<&str> = about.settings.iter().map(|setting| setting.name).collect();
     ensure(settings.len() == about.settings.len(), || format!("a setting stands twice: {:?}", about.settings))?;
-    for (name, what, _) in about.settings {
-        ensure(!name.is_empty() && !what.is_empty(), || format!("the setting {name:?} is not explained"))?;
+    for setting in about.settings {
+        let is_explained = !setting.name.is_empty() && !setting.doc.is_empty() && !setting.example.is_empty();
+        ensure(is_explained, || format!("the setting {:?} is not explained", setting.name))?;
     }
     ensure(bench.kind.describe() == *about, || "it describes itself differently each time".to_owned())
 }
@@ -78,14 +79,12 @@ pub(crate) async fn settings_that_are_missing_or_unknown_are_named(bench: &Bench
     let right = bench.fake.settings(&bench.proxy.url());
     let given: Vec<&String> = right.as_object().into_iter().flatten().map(|(name, _)| name).collect();
     let Description { settings, .. } = &bench.description;
-    let strange = given.iter().find(|name| !settings.iter().any(|(known, ..)| known == **name));
+    let strange = given.iter().find(|name| !settings.iter().any(|setting| setting.name == **name));
     ensure(strange.is_none(), || format!("the setting {strange:?} is taken and not described"))?;
-    for (name, _, is_required) in settings.iter() {
+    for setting in settings.iter().filter(|setting| setting.need == Need::Required) {
         let mut wrong = right.clone();
-        wrong.as_object_mut().expect("settings are a table").remove(*name);
-        if *is_required {
-            refused_at(bench, &wrong, name)?;
-        }
+        wrong.as_object_mut().expect("settings are a table").remove(setting.name);
+        refused_at(bench, &wrong, setting.name)?;
     }
     let mut wrong = right.clone();
     wrong["no_such_setting"] = json!("x");

@@ -5,11 +5,16 @@ use std::sync::Mutex;
 use learnsync_sdk::{
     Account, Action, BlindRepeat, Change, Claim, Connector, ConnectorType, DefaultField, DefaultRoute, DeliveryError,
     Description, ErrorKind, FieldType, Fields, Learner, MatchRule, Observation, PersonMatch, Place, Receipt,
-    RecordKind, Reference, RetryAfter, RouteMode, SettingsError, SlotRule, TargetField, TargetObject, Toolbox, Value,
-    async_trait, read_json, refusal,
+    RecordKind, Reference, RetryAfter, RouteMode, Setting, SettingsError, SlotRule, TargetField, TargetObject, Toolbox,
+    Value, async_trait, read_json, refusal,
 };
 use reqwest::{Method, Response};
 use serde_json::{Map, Value as Json};
+
+const SETTINGS: &[Setting] = &[
+    Setting::required("url", "The base URL.", "https://tiny.example.com"),
+    Setting::required("token", "The token.", "a-token").secret(),
+];
 
 /// One way to be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -119,7 +124,7 @@ impl ConnectorType for Tiny {
             persons_per_batch_max: 1,
             concurrency_max: 1,
             batch_interval_ms: 0,
-            settings: &[("url", "The base URL.", true), ("token", "The token.", true)],
+            settings: SETTINGS,
             default_routes: vec![DefaultRoute {
                 name: "completions",
                 record: RecordKind::Completion,
