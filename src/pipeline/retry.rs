@@ -4,6 +4,7 @@ use learnsync_sdk::{DeliveryError, ErrorKind, RetryAfter};
 
 use crate::domain::delivery::{Cause, Next};
 use crate::domain::time::Timestamp;
+use crate::fail_point;
 
 /// The first wait after `Unavailable`, in milliseconds; doubled each time.
 pub const FIRST_MS: i64 = 5_000;
@@ -103,8 +104,9 @@ fn fail(error: &DeliveryError, given: &Circumstances) -> Decision {
         During::Write => error.kind == ErrorKind::Ambiguous,
         During::Read => false,
     };
+    let settle_ms = if fail_point::is_broken_on_purpose("settle") { 0 } else { given.settle_ms };
     let next = match is_unknown {
-        true => Next::Uncertain { due_at: due_at.max(given.now.plus_ms(given.settle_ms)), counts: true },
+        true => Next::Uncertain { due_at: due_at.max(given.now.plus_ms(settle_ms)), counts: true },
         false => Next::Retry { due_at, counts: true },
     };
     Decision { next, pause: None, is_outage: true }
@@ -122,6 +124,7 @@ pub fn backoff_ms(tries: u32, random: u64) -> i64 {
 pub fn throttled_until(after: &RetryAfter, now: Timestamp) -> Timestamp {
     match after {
         RetryAfter::Unsaid => now.plus_ms(THROTTLED_MS),
+        _ if fail_point::is_broken_on_purpose("retry_after") => now.plus_ms(THROTTLED_MS),
         RetryAfter::For(duration) => now.plus(*duration),
         RetryAfter::Until(instant) => Timestamp::from(*instant).max(now),
     }

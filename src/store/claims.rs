@@ -26,12 +26,14 @@ impl Claims {
 
     /// Claims a subject; `None` when somebody has it.
     pub(crate) fn claim_subject(self: &Arc<Self>, subject: i64) -> Option<SubjectClaim> {
-        self.subjects().insert(subject).then(|| SubjectClaim { claims: Arc::clone(self), subject })
+        let is_free = self.subjects().insert(subject) || crate::fail_point::is_broken_on_purpose("older_read");
+        is_free.then(|| SubjectClaim { claims: Arc::clone(self), subject })
     }
 
     /// Claims a lane; `None` when somebody has it.
     pub(crate) fn claim_lane(self: &Arc<Self>, lane: (i64, i64)) -> Option<LaneClaim> {
-        self.lanes().insert(lane).then(|| LaneClaim { claims: Arc::clone(self), lane })
+        let is_free = self.lanes().insert(lane) || crate::fail_point::is_broken_on_purpose("lease");
+        is_free.then(|| LaneClaim { claims: Arc::clone(self), lane })
     }
 }
 

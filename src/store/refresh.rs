@@ -14,6 +14,7 @@ use crate::domain::ids::{DeliveryId, DestinationId, RecordId, RouteId, SubjectId
 use crate::domain::promise::{keeps, reread_after_ms};
 use crate::domain::record::{LearnerRecords, Record};
 use crate::domain::time::{LmsTime, Timestamp};
+use crate::fail_point;
 
 /// How long we do not ask again for a user that the LMS does not know: what a forger can cost.
 const ABSENT_MS: i64 = 10 * 60_000;
@@ -84,7 +85,10 @@ impl Store {
         let claims = std::sync::Arc::clone(&self.claims);
         self.writer
             .run("next_subject", move |tx| {
-                let busy: Vec<i64> = claims.subjects().iter().copied().collect();
+                let busy: Vec<i64> = match fail_point::is_broken_on_purpose("older_read") {
+                    true => Vec::new(),
+                    false => claims.subjects().iter().copied().collect(),
+                };
                 let mut next: Option<i64> = None;
                 for lane in ["live", "retry", "sweep"] {
                     let first: Option<(i64, i64, i64, i64, String, String)> = mark::table
@@ -257,7 +261,9 @@ fn keep_person(
         |tx: &Tx<'_>, purpose: &str, value: Option<String>| value.map(|text| tx.sealer.blind(purpose, text.as_bytes()));
     match found {
         Some((_, _, stored, _)) if stored == "erased" => return Ok(Person::Erased),
-        Some((_, _, _, version)) if version > read_at.0 => return Ok(Person::ReadLater),
+        Some((_, _, _, version)) if version > read_at.0 && !fail_point::is_broken_on_purpose("older_read") => {
+            return Ok(Person::ReadLater);
+        }
         Some((id, same, stored, _)) if same == digest && stored == state => {
             diesel::update(person::table.find(id)).set(person::read_version.eq(read_at.0)).execute(tx.db)?;
             return Ok(Person::Current(id));
@@ -334,9 +340,22 @@ fn keep_records(
                 .set((record::state.eq("suspected_absent"), record::state_since.eq(now.0)))
                 .execute(tx.db)?;
             counts.suspected_absent += 1;
+            if fail_point::is_broken_on_purpose("absence") {
+                withdraw(tx.db, missing.id, epoch, now)?;
+            }
         }
     }
     Ok(known)
+}
+
+/// What a daemon would do that believed in absence after one read: only a test breaks this promise.
+fn withdraw(db: &mut SqliteConnection, record: i64, epoch: i64, now: Timestamp) -> Result<(), StoreError> {
+    let settled = delivery::table.filter(delivery::record_id.eq(record).and(delivery::state.eq("settled")));
+    for id in settled.select(delivery::id).load::<i64>(db)? {
+        diesel::update(delivery::table.find(id)).set(delivery::wanted.eq("absent")).execute(db)?;
+        super::ledger::make_pending(db, id, epoch, now)?;
+    }
+    Ok(())
 }
 
 struct Stored {
@@ -574,7 +593,11 @@ fn settle_promises(
 
 /// Ends the mark, or moves it to the next read; but if an event came during this read, its mark stays as it is.
 fn end_mark(tx: &mut Tx<'_>, claimed: &ClaimedSubject, again: Option<i64>) -> Result<(), StoreError> {
-    let same = mark::table.filter(mark::subject_id.eq(claimed.subject.0).and(mark::generation.eq(claimed.generation)));
+    let generation = match fail_point::is_broken_on_purpose("generation") {
+        true => mark::table.find(claimed.subject.0).select(mark::generation).first(tx.db).optional()?.unwrap_or(0),
+        false => claimed.generation,
+    };
+    let same = mark::table.filter(mark::subject_id.eq(claimed.subject.0).and(mark::generation.eq(generation)));
     match again {
         None => diesel::delete(same).execute(tx.db)?,
         Some(due_at) => diesel::update(same)

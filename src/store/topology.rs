@@ -12,6 +12,7 @@ use super::{Store, StoreError, queue};
 use crate::domain::delivery::{Attempt, AttemptAction};
 use crate::domain::ids::{DeliveryId, DestinationId, MappingId, RouteId};
 use crate::domain::time::Timestamp;
+use crate::fail_point;
 
 /// A destination as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +86,12 @@ impl Store {
                         destination::paused_until.eq(None::<i64>),
                     ))
                     .execute(tx.db)?;
+                if fail_point::is_broken_on_purpose("mapping") {
+                    let settled = delivery::table.filter(delivery::state.eq("settled"));
+                    for id in settled.select(delivery::id).load::<i64>(tx.db)? {
+                        super::ledger::make_pending(tx.db, id, epoch, now)?;
+                    }
+                }
                 let mut topology = Topology::default();
                 for spec in &specs {
                     let rows = sync_destination(tx.db, spec, now)?;
@@ -247,6 +254,7 @@ fn interrupt(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     for (id, sending_at) in rows {
+        let settle_ms = if fail_point::is_broken_on_purpose("settle") { 0 } else { settle_ms };
         let due_at = sending_at + settle_ms;
         diesel::update(delivery::table.find(id))
             .set((delivery::state.eq("uncertain"), delivery::due_at.eq(due_at)))

@@ -36,7 +36,7 @@ impl Play {
             Fault::HookBurst => {
                 self.world.fired(fault, "");
                 for learner in &everybody {
-                    self.learns(learner);
+                    self.learns_twice(learner);
                 }
             }
             Fault::FactCorrected => self.correct(fault, &learner, pick),
@@ -124,6 +124,7 @@ impl Play {
                     self.correct_slot(&mark, pick);
                 }
             }
+            Fault::PersonMissing if pick.is_multiple_of(2) => self.dismiss(fault, &learner, &target),
             Fault::PersonMissing | Fault::PersonTwice => self.newcomer(fault, &target),
             Fault::CredentialsRevoked => {
                 target.revokes(now + self.world.draw(HOUR_MS..6 * HOUR_MS));
@@ -165,7 +166,8 @@ impl Play {
             Fault::MappingChanged => {
                 self.world.fired(fault, "");
                 self.mapping_version += 1;
-                for planned in &self.destinations {
+                // An old ledger may rightly write what a target had from its later life.
+                for planned in self.destinations.iter().filter(|_| self.restored_ms.is_none()) {
                     planned.target.remembers_mapping(&check::settled(self.folder.path(), &planned.target.name));
                 }
                 return Some(BeforeStart::Nothing);
@@ -271,7 +273,7 @@ impl Play {
         self.lms.change(learner, |facts| {
             if let Some(record) = facts.get_mut(&key) {
                 record.score = Some(f64::from(u8::try_from(pick % 50).unwrap_or(0)));
-                if pick % 3 == 0 {
+                if pick.is_multiple_of(3) {
                     let shift = |time| match time {
                         LmsTime::Instant(at) => LmsTime::Instant(at.plus_ms(-DAY_MS)),
                         LmsTime::Date(date) => LmsTime::Date(date.pred_opt().unwrap_or(date)),
@@ -288,7 +290,7 @@ impl Play {
             for (key, record) in self.lms.facts(&learner) {
                 let course = record.course.as_ref().map(|course| format!("{}/of/{learner}/{}", record.kind, course.id));
                 let is_it = mark.ends_with(&format!(":{key}")) || course.is_some_and(|slot| mark.ends_with(&slot));
-                if is_it && pick % 4 != 0 {
+                if is_it && !pick.is_multiple_of(4) {
                     self.lms.change(&learner, |facts| {
                         if let Some(record) = facts.get_mut(&key) {
                             record.score = Some(f64::from(u8::try_from(pick % 49).unwrap_or(0)) + 0.5);
@@ -343,7 +345,7 @@ impl Play {
 
     /// One place fails while all others work, and its fact changes.
     fn curse(&mut self, fault: Fault, pick: usize) {
-        let name = if pick % 2 == 0 { "listed" } else { "keyed" };
+        let name = if pick.is_multiple_of(2) { "listed" } else { "keyed" };
         let target = self.named(name);
         let rows: Vec<_> =
             target.rows().into_values().filter(|row| row.origin == crate::target::Origin::Ours).collect();
@@ -380,6 +382,16 @@ impl Play {
         }
         self.learns(&learner);
         self.learns(&learner);
+    }
+
+    /// Somebody whom a target knew is unknown there, and hired again later.
+    fn dismiss(&mut self, fault: Fault, learner: &str, target: &Target) {
+        let external_id = self.lms.profile(learner).and_then(|profile| profile.external_id).unwrap_or_default();
+        self.world.fired(fault, &format!("{external_id} left {}", target.name));
+        target.employs(&external_id, false);
+        let at = self.now() + self.world.draw(HOUR_MS..30 * HOUR_MS);
+        self.plan(at, Event::End(End::Hired(target.name.clone(), external_id)));
+        self.learns(learner);
     }
 
     fn add_destination(&mut self, fault: Fault) {

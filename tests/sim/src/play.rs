@@ -227,7 +227,7 @@ impl Play {
     fn new(scenario: Scenario, keeps_trace: bool) -> Self {
         let world = World::new(WorldClock::starting_at(scenario.begins_ms()), scenario.stream("world"), keeps_trace);
         let lms = FakeLms::new(&world);
-        let blind = if scenario.seed % 2 == 0 { BlindRepeat::MayLose } else { BlindRepeat::MayRepeat };
+        let blind = if scenario.seed.is_multiple_of(2) { BlindRepeat::MayLose } else { BlindRepeat::MayRepeat };
         let planned = |name: &str, kind, zone, records: &[RecordKind]| Planned {
             target: Target::new(name, kind, &world),
             history: History::All,
@@ -508,7 +508,7 @@ impl Play {
 
     async fn start(&self) -> anyhow::Result<Life> {
         // In every third world there are no nights: webhooks alone must bring what they announce.
-        let nights = if self.scenario.seed % 3 == 0 { "0 0 1 1 *" } else { "15 2 * * *" };
+        let nights = if self.scenario.seed.is_multiple_of(3) { "0 0 1 1 *" } else { "15 2 * * *" };
         let start = Start {
             world: &self.world,
             lms: &self.lms,
@@ -523,7 +523,7 @@ impl Play {
 
     /// One event, and now and then a look at the states; answers whether the daemon is to be stopped, and what is done before it starts again.
     async fn happen(&mut self, event: Event, life: &mut Life) -> Option<BeforeStart> {
-        if self.sequence % 8 == 0 {
+        if self.sequence.is_multiple_of(8) {
             check::notice(self);
         }
         self.sequence += 1;
@@ -546,13 +546,29 @@ impl Play {
         None
     }
 
+    /// A learner has two new facts of one kind, so close together that the second comes while the first is read.
+    pub(crate) fn learns_twice(&mut self, learner: &str) {
+        let now = self.now();
+        let first = self.new_record(learner, now);
+        let mut second = self.new_record(learner, now);
+        second.kind = first.kind;
+        second.achieved = first.achieved;
+        second.id = format!("{}{}", &first.kind.as_str()[..2], self.next_id - 1);
+        for (record, after_ms) in [(first, 0), (second, self.chance.random_range(200..2_500))] {
+            let correlation = Some(self.next_id * 1_000 + u64::from(after_ms > 0));
+            let hook = Hook::of_fact(learner, record.kind, correlation);
+            self.plan(now + after_ms, Event::Appears(Box::new(record)));
+            self.plan(now + after_ms + 50, Event::Hook(hook));
+        }
+    }
+
     /// A learner has a new fact now, and the LMS announces it.
     pub(crate) fn learns(&mut self, learner: &str) {
         let now = self.now();
         let record = self.new_record(learner, now);
         let mut shown_ms = now;
         let mut hook_ms = now + self.chance.random_range(500..4_000);
-        let correlation = self.chance.random_ratio(2, 3).then(|| self.next_id);
+        let correlation = self.chance.random_ratio(2, 3).then_some(self.next_id);
         let hook = Hook::of_fact(learner, record.kind, correlation);
         let mut copies = 0;
         if let Some(fault) = self.hook_faults.pop() {

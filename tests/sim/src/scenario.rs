@@ -46,7 +46,7 @@ impl Scenario {
     /// Where the world's nights are: both have a change of their clocks in the span.
     #[must_use]
     pub fn zone(&self) -> Tz {
-        if self.seed % 2 == 0 { Tz::America__New_York } else { Tz::Europe__Berlin }
+        if self.seed.is_multiple_of(2) { Tz::America__New_York } else { Tz::Europe__Berlin }
     }
 
     /// When it begins, in milliseconds since 1970: a day before the clocks change, or in a quiet week without that fault.

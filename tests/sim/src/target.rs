@@ -493,6 +493,12 @@ impl Target {
             drop(state);
             return Err(self.error(ErrorKind::Unmatched, "no such person"));
         }
+        let number: String =
+            change.person.split("-P").nth(1).unwrap_or("").chars().take_while(char::is_ascii_digit).collect();
+        if self.knows_people() && state.missing.contains(&format!("E{number}")) {
+            drop(state);
+            return Err(self.error(ErrorKind::Unmatched, "no such person any more"));
+        }
         if state.account != state.trusted_account {
             self.world.violated(
                 "nothing is written to an account that nobody confirmed",
@@ -668,7 +674,7 @@ impl Target {
         let person = self.person_of(&external_id);
         Ok(match self.is_unfindable(&external_id) {
             (true, _) => PersonMatch::NotFound,
-            (_, true) => PersonMatch::Ambiguous { rule, candidates: vec![person.clone(), format!("{person}-twin")] },
+            (_, true) => PersonMatch::Ambiguous { rule, candidates: vec![format!("{person}-twin"), person] },
             (false, false) => PersonMatch::Found { person, rule },
         })
     }
