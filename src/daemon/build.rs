@@ -125,7 +125,6 @@ impl BuiltDestination {
             installation: installation.to_owned(),
             breaker: std::sync::Mutex::default(),
             gate: Gate::default(),
-            next_batch_at: std::sync::Mutex::new(crate::domain::time::Timestamp(0)),
             unkept: std::sync::Mutex::default(),
             references: References::default(),
         }

@@ -74,9 +74,6 @@ impl Work for Deliver {
 
     async fn run_once(&self) -> Result<Turn, StoreError> {
         self.look_up_unkept().await?;
-        if let Some(until) = self.batch_waits_until() {
-            return Ok(Turn::Rest(Some(until)));
-        }
         let mut lanes = Vec::new();
         while lanes.len() < self.destination.description.persons_per_batch_max {
             match self.store.next_lane(self.destination.id).await? {
@@ -98,15 +95,6 @@ impl Work for Deliver {
 }
 
 impl Deliver {
-    /// Until when the next batch waits for its distance from the last; what gathers meanwhile goes with it.
-    fn batch_waits_until(&self) -> Option<Timestamp> {
-        let now = self.clock.now();
-        let latest = now.plus_ms(i64::from(self.destination.description.batch_interval_ms));
-        let next = *self.destination.next_batch_at.lock().unwrap_or_else(PoisonError::into_inner);
-        // After the clock was set back it is at most one distance away.
-        (next > now).then(|| next.min(latest))
-    }
-
     fn is_closed(&self) -> bool {
         self.destination.gate.is_closed(self.clock.now())
     }
@@ -425,8 +413,6 @@ impl Deliver {
             return self.commit(ready.iter().map(|ready| self.unsent(&ready.due)).collect()).await;
         }
         let started_at = self.clock.now();
-        *self.destination.next_batch_at.lock().unwrap_or_else(PoisonError::into_inner) =
-            started_at.plus_ms(i64::from(self.destination.description.batch_interval_ms));
         let batch: Vec<Change> = ready.iter().map(|ready| ready.change.clone()).collect();
         let answers = tokio::time::timeout(BATCH_TIME_MAX, self.destination.connector.deliver(&batch)).await;
         fail_point::reach(fail_point::AFTER_WRITE);

@@ -49,8 +49,6 @@ pub struct Destination {
     pub breaker: Mutex<Breaker>,
     /// Who may call the target at this moment.
     pub gate: Gate,
-    /// When the next batch may begin, for targets that want some time between two.
-    pub next_batch_at: Mutex<Timestamp>,
     /// Writes whose outcome could not be kept: the store failed between them and their commit.
     pub unkept: Mutex<Vec<DeliveryId>>,
     /// Lists and keeps reference data.

@@ -18,9 +18,6 @@ use crate::world::{World, lock};
 /// How long the key-less target may still be committing after its answer was lost, in seconds.
 pub const SETTLE_SECONDS: u32 = 60;
 
-/// How far apart the batches of a target that takes messages must be, in milliseconds.
-const BATCH_INTERVAL_MS: u32 = 1_000;
-
 /// The longest title that targets take, in characters.
 pub const TITLE_MAX: usize = 40;
 
@@ -96,8 +93,6 @@ struct State {
     deleted: BTreeSet<String>,
     /// Since when an operator wants nothing to be written.
     operator_paused_ms: Option<i64>,
-    /// When the last batch began, and how wrong the daemon's clock was.
-    last_batch: (i64, i64),
     /// When a backup of the ledger was last restored.
     restored_ms: i64,
     /// Changes that are made later than their answer.
@@ -165,7 +160,7 @@ impl Target {
             settle_seconds,
             persons_per_batch_max,
             concurrency_max: 2,
-            batch_interval_ms: if matches!(self.kind, Kind::Append(_)) { BATCH_INTERVAL_MS } else { 0 },
+            batch_interval_ms: 0,
             settings: &[],
             default_routes: Vec::new(),
         }
@@ -774,15 +769,6 @@ impl Connector for FakeConnector {
         let paused_ms = lock(&self.0.state).operator_paused_ms;
         if paused_ms.is_some_and(|since| self.0.world.clock.true_ms() > since + 300_000) {
             self.0.world.violated("nothing is written while an operator pauses", &self.0.name);
-        }
-        let now = self.0.world.clock.true_ms();
-        let last = std::mem::replace(&mut lock(&self.0.state).last_batch, (now, self.0.world.clock.offset_ms()));
-        let is_steady = last.1 == self.0.world.clock.offset_ms();
-        if is_steady
-            && now - last.0 < i64::from(self.0.description().batch_interval_ms)
-            && last.0 >= self.0.world.life_began_ms()
-        {
-            self.0.world.violated("batches keep their distance", &self.0.name);
         }
         let guard = UnderWay { target: &self.0, marks: batch.iter().map(|change| change.mark.clone()).collect() };
         let answers = self.0.write(batch).await;
