@@ -596,7 +596,7 @@ impl Deliver {
                 action,
                 started_at,
                 finished_at: self.clock.now(),
-                outcome: word(&error.kind),
+                outcome: error.kind.as_str(),
                 status: error.status,
                 remote_row: None,
                 words: error.message.clone(),
@@ -705,19 +705,6 @@ fn missing_answer() -> DeliveryError {
 fn too_slow() -> DeliveryError {
     let message = format!("the target took more than {} s for a batch", BATCH_TIME_MAX.as_secs());
     DeliveryError::new(ErrorKind::Ambiguous, message)
-}
-
-/// The outcome's word in the store.
-fn word(kind: &ErrorKind) -> &'static str {
-    match kind {
-        ErrorKind::Rejected => "rejected",
-        ErrorKind::Unmatched => "unmatched",
-        ErrorKind::Throttled(_) => "throttled",
-        ErrorKind::Unavailable => "unavailable",
-        ErrorKind::Ambiguous => "ambiguous",
-        ErrorKind::Unauthorized => "unauthorized",
-        ErrorKind::Superseded => "superseded",
-    }
 }
 
 fn hex(bytes: &[u8]) -> String {

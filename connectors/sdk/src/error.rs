@@ -35,6 +35,22 @@ pub enum ErrorKind {
     Superseded,
 }
 
+impl ErrorKind {
+    /// The word for this kind in the ledger and in reports.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Rejected => "rejected",
+            Self::Unmatched => "unmatched",
+            Self::Throttled(_) => "throttled",
+            Self::Unavailable => "unavailable",
+            Self::Ambiguous => "ambiguous",
+            Self::Unauthorized => "unauthorized",
+            Self::Superseded => "superseded",
+        }
+    }
+}
+
 /// How long a target asked us to wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RetryAfter {

@@ -436,16 +436,7 @@ impl Target {
     }
 
     fn error(&self, kind: ErrorKind, words: &str) -> DeliveryError {
-        let word = match &kind {
-            ErrorKind::Rejected => "rejected",
-            ErrorKind::Unmatched => "unmatched",
-            ErrorKind::Throttled(_) => "throttled",
-            ErrorKind::Unavailable => "unavailable",
-            ErrorKind::Ambiguous => "ambiguous",
-            ErrorKind::Unauthorized => "unauthorized",
-            ErrorKind::Superseded => "superseded",
-        };
-        self.world.reached("error_kind", word);
+        self.world.reached("error_kind", kind.as_str());
         DeliveryError::new(kind, words)
     }
 
