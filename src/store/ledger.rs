@@ -480,7 +480,7 @@ pub(crate) fn make_pending(db: &mut SqliteConnection, id: i64, epoch: i64, now: 
 pub(crate) fn settle_if_held(db: &mut SqliteConnection, id: i64, fingerprint: &[u8]) -> Result<bool, StoreError> {
     type Held = (i64, i64, Option<i64>, Option<String>, Option<Vec<u8>>);
     let waiting: Option<Held> = delivery::table
-        .filter(delivery::id.eq(id).and(delivery::state.eq_any(["pending", "parked"])))
+        .filter(delivery::id.eq(id).and(delivery::state.eq("pending").or(delivery::state.eq("parked"))))
         .filter(delivery::held_row.is_not_null())
         .select((
             delivery::destination_id,

@@ -71,16 +71,19 @@ impl Store {
                     busy.clear();
                 }
                 // A restored ledger is older than the LMS: nobody's rows are written before they were read again (NEVER_READ).
-                let first: Option<(i64, i64)> = delivery_queue::table
+                let mut waiting = delivery_queue::table
                     .inner_join(delivery::table.on(delivery::id.eq(delivery_queue::delivery_id)))
                     .inner_join(person::table.on(person::id.eq(delivery::person_id)))
                     .filter(delivery_queue::destination_id.eq(destination.0))
-                    .filter(delivery::person_id.ne_all(busy))
                     .filter(person::read_version.gt(NEVER_READ))
                     .order((delivery_queue::due_at, delivery_queue::delivery_id))
                     .select((delivery_queue::due_at, delivery::person_id))
-                    .first(tx.db)
-                    .optional()?;
+                    .into_boxed();
+                // One condition each, for a list is prepared anew at every use; there are no more claims than workers.
+                for person in busy {
+                    waiting = waiting.filter(delivery::person_id.ne(person));
+                }
+                let first: Option<(i64, i64)> = waiting.first(tx.db).optional()?;
                 let Some((due_at, person)) = first else { return Ok(NextLane::Rest(None)) };
                 if due_at > now.0 {
                     return Ok(NextLane::Rest(Some(Timestamp(due_at))));
@@ -130,7 +133,7 @@ fn lane(tx: &mut Tx<'_>, destination: DestinationId, id: PersonId, now: Timestam
     let rows: Vec<DueRow> = delivery::table
         .inner_join(record::table)
         .filter(delivery::person_id.eq(id.0).and(delivery::destination_id.eq(destination.0)))
-        .filter(delivery::state.eq_any(["pending", "uncertain"]).and(delivery::due_at.le(now.0)))
+        .filter(delivery::state.eq("pending").or(delivery::state.eq("uncertain")).and(delivery::due_at.le(now.0)))
         // Oldest fact first; the id only makes the order total.
         .order((record::achieved_on, delivery::id))
         .limit(LANE_MAX)

@@ -91,9 +91,9 @@ impl Store {
                 };
                 let mut next: Option<i64> = None;
                 for lane in ["live", "retry", "sweep"] {
-                    let first: Option<(i64, i64, i64, i64, String, String)> = mark::table
+                    let mut waiting = mark::table
                         .inner_join(subject::table.inner_join(portal::table.on(portal::id.eq(subject::portal_id))))
-                        .filter(mark::lane.eq(lane).and(mark::subject_id.ne_all(&busy)))
+                        .filter(mark::lane.eq(lane))
                         .order((mark::due_at, mark::subject_id))
                         .select((
                             mark::due_at,
@@ -103,8 +103,12 @@ impl Store {
                             portal::name,
                             subject::lms_id,
                         ))
-                        .first(tx.db)
-                        .optional()?;
+                        .into_boxed();
+                    // One condition each, for a list is prepared anew at every use; there are no more claims than workers.
+                    for subject in &busy {
+                        waiting = waiting.filter(mark::subject_id.ne(*subject));
+                    }
+                    let first: Option<(i64, i64, i64, i64, String, String)> = waiting.first(tx.db).optional()?;
                     let Some((due_at, id, generation, tries, portal, lms_id)) = first else { continue };
                     if due_at > now {
                         next = Some(next.map_or(due_at, |earlier| earlier.min(due_at)));

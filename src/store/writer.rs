@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
+use diesel::query_builder::{AstPass, QueryFragment, QueryId};
+use diesel::sqlite::Sqlite;
 use tokio::sync::oneshot;
 
 use super::error::StoreError;
@@ -60,6 +62,38 @@ pub trait Witness: Send + Sync {
     /// It was committed, or failed with these words. One that never returns is a crash after the commit.
     async fn ended(&self, use_case: &'static str, failure: Option<String>);
 }
+
+/// What stands around use cases. Statements of their own, so that each is prepared once: `batch_execute` parses its text at every use.
+#[derive(Clone, Copy)]
+enum Bracket {
+    Begin,
+    Commit,
+    Rollback,
+    Savepoint,
+    Release,
+}
+
+impl QueryId for Bracket {
+    type QueryId = ();
+
+    // Known by its text.
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl QueryFragment<Sqlite> for Bracket {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+        out.push_sql(match self {
+            Self::Begin => "begin immediate",
+            Self::Commit => "commit",
+            Self::Rollback => "rollback",
+            Self::Savepoint => "savepoint use_case",
+            Self::Release => "release use_case",
+        });
+        Ok(())
+    }
+}
+
+impl RunQueryDsl<SqliteConnection> for Bracket {}
 
 /// Where use cases are sent.
 pub(crate) enum Writer {
@@ -151,18 +185,18 @@ fn run_inline<T>(
     engine: &mut Engine,
     use_case: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
-    engine.db.batch_execute("begin immediate")?;
+    Bracket::Begin.execute(&mut engine.db)?;
     let mut tx = Tx { db: &mut engine.db, sealer: &mut engine.sealer, entropy: &*engine.entropy };
     let result = use_case(&mut tx);
     let result = result.and_then(|value| {
         engine.sealer.save()?;
-        engine.db.batch_execute("commit")?;
+        Bracket::Commit.execute(&mut engine.db)?;
         Ok(value)
     });
     if result.is_err() {
         engine.sealer.forget_unsaved();
         // After some errors SQLite has rolled back already.
-        let _already = engine.db.batch_execute("rollback");
+        let _already = Bracket::Rollback.execute(&mut engine.db);
     }
     result
 }
@@ -181,7 +215,7 @@ fn run(mut engine: Engine, requests: &mpsc::Receiver<Request>) {
 }
 
 fn run_group(engine: &mut Engine, group: Vec<Request>) {
-    if let Err(error) = engine.db.batch_execute("begin immediate") {
+    if let Err(error) = Bracket::Begin.execute(&mut engine.db) {
         let words = StoreError::from(error);
         for request in group {
             (request.refuse)(copy_of(&words));
@@ -208,11 +242,14 @@ fn run_group(engine: &mut Engine, group: Vec<Request>) {
     }
     let committed = match broken {
         Some(error) => Err(error),
-        None => engine.sealer.save().and_then(|()| engine.db.batch_execute("commit").map_err(StoreError::from)),
+        None => engine
+            .sealer
+            .save()
+            .and_then(|()| Bracket::Commit.execute(&mut engine.db).map(drop).map_err(StoreError::from)),
     };
     if committed.is_err() {
         engine.sealer.forget_unsaved();
-        let _already = engine.db.batch_execute("rollback");
+        let _already = Bracket::Rollback.execute(&mut engine.db);
     }
     let failure = committed.err();
     for answer in answers {
@@ -222,10 +259,10 @@ fn run_group(engine: &mut Engine, group: Vec<Request>) {
 
 /// Runs a use case in a savepoint; the flag says whether the transaction around it is lost too.
 fn in_savepoint(tx: &mut Tx<'_>, job: Job) -> Result<Answer, (StoreError, bool)> {
-    tx.db.batch_execute("savepoint use_case").map_err(|error| (error.into(), true))?;
+    Bracket::Savepoint.execute(tx.db).map_err(|error| (error.into(), true))?;
     match job(tx) {
-        Ok(answer) => match tx.db.batch_execute("release use_case") {
-            Ok(()) => Ok(answer),
+        Ok(answer) => match Bracket::Release.execute(tx.db) {
+            Ok(_) => Ok(answer),
             Err(error) => Err((error.into(), true)),
         },
         Err(error) => {
