@@ -6,6 +6,12 @@ use super::ids::{DeliveryId, DestinationId, MappingId, PersonId, RecordId, Route
 use super::record::Record;
 use super::time::Timestamp;
 
+/// The cause of a pause that a target asked for, until a time.
+pub const THROTTLED: &str = "throttled";
+
+/// The cause of a pause that a person asked for.
+pub const OPERATOR: &str = "operator";
+
 /// Where a delivery stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DeliveryState {

@@ -17,7 +17,9 @@ use super::destination::{Destination, PauseEnd, Route};
 use super::retry::{Circumstances, Decision, During, decide, throttled_until};
 use super::worker::{Bell, Turn, Work};
 use crate::domain::chance::Entropy;
-use crate::domain::delivery::{Attempt, AttemptAction, Cause, DueDelivery, Held, LaneWork, LinkFound, Next, Outcome};
+use crate::domain::delivery::{
+    Attempt, AttemptAction, Cause, DueDelivery, Held, LaneWork, LinkFound, Next, Outcome, THROTTLED,
+};
 use crate::domain::ids::{DeliveryId, PersonId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::fail_point;
@@ -615,7 +617,7 @@ impl Deliver {
         let Ok(_alone) = self.probing.try_lock() else {
             return Ok(Turn::Rest(Some(self.clock.now().plus_ms(PROBING_MS))));
         };
-        if cause == "throttled" {
+        if cause == THROTTLED {
             self.resume().await?;
             return Ok(Turn::Worked);
         }
@@ -648,7 +650,7 @@ impl Deliver {
                 return Ok(Turn::Worked);
             }
             Err(error) => match error.kind {
-                ErrorKind::Throttled(after) => ("throttled", throttled_until(&after, self.clock.now())),
+                ErrorKind::Throttled(after) => (THROTTLED, throttled_until(&after, self.clock.now())),
                 ErrorKind::Unauthorized => {
                     ("unauthorized", self.clock.now().plus_ms(super::retry::UNAUTHORIZED_PROBE_MS))
                 }

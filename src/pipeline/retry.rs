@@ -2,7 +2,7 @@
 
 use learnsync_sdk::{DeliveryError, ErrorKind, RetryAfter};
 
-use crate::domain::delivery::{Cause, Next};
+use crate::domain::delivery::{Cause, Next, THROTTLED};
 use crate::domain::time::Timestamp;
 use crate::fail_point;
 
@@ -87,7 +87,7 @@ pub fn decide(error: &DeliveryError, given: &Circumstances) -> Decision {
         ErrorKind::Unmatched => park(Cause::Unmatched),
         ErrorKind::Superseded => Decision { next: Next::Superseded, pause: None, is_outage: false },
         // In full: the target's own wish is a lower bound, coming back earlier is rude and useless.
-        ErrorKind::Throttled(after) => wait("throttled", throttled_until(after, given.now)),
+        ErrorKind::Throttled(after) => wait(THROTTLED, throttled_until(after, given.now)),
         ErrorKind::Unauthorized => wait("unauthorized", given.now.plus_ms(UNAUTHORIZED_PROBE_MS)),
         ErrorKind::Unavailable | ErrorKind::Ambiguous => fail(error, given),
     }

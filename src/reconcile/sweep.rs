@@ -17,7 +17,7 @@ use crate::lms::LmsError;
 use crate::pipeline::portal::Portal;
 use crate::pipeline::retry::backoff_ms;
 use crate::pipeline::worker::{Bell, Turn, Work};
-use crate::store::{Store, StoreError, Sweep as Run};
+use crate::store::{Store, StoreError, Sweep as Run, SweepCounts};
 
 /// The wait after a page could not be read, at least.
 const FAILED_MS: i64 = 10_000;
@@ -62,14 +62,17 @@ impl Work for Sweep {
             self.asked.fetch_or(is_asked, Ordering::SeqCst);
             return Ok(Turn::Rest(Some(rests_until)));
         }
-        let run = self.store.begin_sweep(&self.portal.name).await?;
+        let mut run = self.store.begin_sweep(&self.portal.name).await?;
+        if is_asked {
+            // Whoever asks wants everybody read from now on; a run that is under way read its first pages before.
+            run = Run { next_page: 0, counts: SweepCounts::default(), ..run };
+        }
         if !self.under_way.swap(true, Ordering::SeqCst) {
             info!(portal = self.portal.name, page = run.next_page, "Sweep began at page {}", run.next_page);
             self.look_up_unmatched().await?;
         }
         match self.portal.lms.learner_ids(run.next_page).await {
             Ok(page) => {
-                let mut run = run;
                 run.next_page += 1;
                 run.counts.learners += page.ids.len() as u64;
                 run.counts.total_first = run.counts.total_first.or(Some(page.total));

@@ -141,6 +141,11 @@ fn doubt(db: &mut SqliteConnection, id: i64, states: &[&str], epoch: i64, now: T
             .execute(db)?;
         enqueue(db, id, delivery_id, now.0)?;
     }
+    // What is parked is looked up under whom it stood when it is released: the row that we know may be gone, or not be the only one.
+    let parked = delivery::table
+        .filter(delivery::destination_id.eq(id).and(delivery::state.eq("parked")))
+        .filter(delivery::held_row.is_not_null().and(delivery::sending_person.is_null()));
+    diesel::update(parked).set(delivery::sending_person.eq(delivery::held_person)).execute(db)?;
     Ok(())
 }
 
@@ -168,7 +173,7 @@ pub(super) fn is_old_enough_to_doubt(db: &mut SqliteConnection, delivery_id: i64
 }
 
 /// A learner whom a restored ledger knows and the LMS does not: there is nothing to deliver anew. What the ledger says is held counts as held,
-/// and the rest waits until the LMS shows it.
+/// and the rest waits until the LMS shows it. Should they come back, what was held is looked up under whom it stood before it is written.
 pub(super) fn trust_ledger(db: &mut SqliteConnection, person_id: i64) -> Result<(), StoreError> {
     let waiting: Vec<(i64, i64, i64, Option<String>)> = delivery::table
         .filter(delivery::person_id.eq(person_id).and(delivery::due_at.is_not_null()))
@@ -184,7 +189,7 @@ pub(super) fn trust_ledger(db: &mut SqliteConnection, person_id: i64) -> Result<
                 delivery::due_at.eq(None::<i64>),
                 delivery::sending_epoch.eq(None::<i64>),
                 delivery::sending_at.eq(None::<i64>),
-                delivery::sending_person.eq(None::<String>),
+                delivery::sending_person.eq(delivery::held_person),
             ))
             .execute(db)?;
     }

@@ -539,9 +539,11 @@ pub(crate) fn becomes_due(
     epoch: i64,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let cause: Option<String> = delivery::table.find(id).select(delivery::cause).first(db)?;
-    // Whether the right one of several rows was left is looked up, too.
-    let is_doubtful = cause == Some(Cause::Duplicated.word()) || super::doubt::is_doubtful(db, id)?;
+    let (cause, sending_person): (Option<String>, Option<String>) =
+        delivery::table.find(id).select((delivery::cause, delivery::sending_person)).first(db)?;
+    // Whether the right one of several rows was left is looked up, too, and what was parked in a ledger that was restored.
+    let is_doubtful =
+        cause == Some(Cause::Duplicated.word()) || sending_person.is_some() || super::doubt::is_doubtful(db, id)?;
     diesel::update(delivery::table.find(id))
         .set((
             delivery::state.eq(if is_doubtful { "uncertain" } else { "pending" }),

@@ -25,7 +25,7 @@ pub use open::{Open, Threading};
 pub use queue::{ClaimedLane, NextLane};
 pub use refresh::{ClaimedSubject, NextSubject, Read, RefreshCounts};
 pub use runs::{Sweep, SweepCounts};
-pub use topology::{DestinationRows, DestinationSpec, OPERATOR, RouteRows, RouteSpec, Topology};
+pub use topology::{DestinationRows, DestinationSpec, RouteRows, RouteSpec, Topology};
 
 use crate::domain::time::Clock;
 pub use writer::Witness;

@@ -9,7 +9,7 @@ use super::schema::{delivery, delivery_queue, destination, link, person, record}
 use super::seal::person_scope;
 use super::writer::Tx;
 use super::{Store, StoreError};
-use crate::domain::delivery::{DueDelivery, KnownLink, LaneWork};
+use crate::domain::delivery::{DueDelivery, KnownLink, LaneWork, OPERATOR};
 use crate::domain::ids::{DeliveryId, DestinationId, PersonId, RouteId, SubjectId};
 use crate::domain::record::Record;
 use crate::domain::time::Timestamp;
@@ -59,7 +59,9 @@ impl Store {
                 match state.as_str() {
                     "active" => {}
                     "paused" => {
-                        let (cause, until) = (cause.unwrap_or_default(), until.map(Timestamp));
+                        let cause = cause.unwrap_or_default();
+                        // The time that an operator's pause keeps is the target's own, for later.
+                        let until = until.filter(|_| cause != OPERATOR).map(Timestamp);
                         return Ok(NextLane::Paused { cause, until });
                     }
                     _ => return Ok(NextLane::Retired),

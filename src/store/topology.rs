@@ -9,7 +9,7 @@ use super::ledger::{append_attempt, release_like};
 use super::schema::{delivery, destination, mapping_version, route};
 use super::writer::Tx;
 use super::{Store, StoreError, queue};
-use crate::domain::delivery::{Attempt, AttemptAction};
+use crate::domain::delivery::{Attempt, AttemptAction, OPERATOR, THROTTLED};
 use crate::domain::ids::{DeliveryId, DestinationId, MappingId, RouteId};
 use crate::domain::time::Timestamp;
 use crate::fail_point;
@@ -63,11 +63,8 @@ pub struct RouteRows {
     pub mapping: MappingId,
 }
 
-/// The cause of a pause that a person asked for.
-pub const OPERATOR: &str = "operator";
-
 impl Store {
-    /// Makes the rows of what is configured; what is no longer configured is retired and keeps its rows.
+    /// Makes the rows of what is configured; what is no longer configured is retired, and keeps its rows and its pause.
     ///
     /// Deliveries that a mapping had parked are tried again: it, its references, or the target's own lists may have changed.
     ///
@@ -80,11 +77,7 @@ impl Store {
             .run("sync_topology", move |tx| {
                 let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
                 diesel::update(destination::table.filter(destination::name.ne_all(names)))
-                    .set((
-                        destination::state.eq("retired"),
-                        destination::pause_cause.eq(None::<String>),
-                        destination::paused_until.eq(None::<i64>),
-                    ))
+                    .set(destination::state.eq("retired"))
                     .execute(tx.db)?;
                 if fail_point::is_broken_on_purpose("mapping") {
                     let settled = delivery::table.filter(delivery::state.eq("settled"));
@@ -106,7 +99,8 @@ impl Store {
     }
 
     /// Turns every `sending` of an earlier epoch into `uncertain`: we cannot know whether the target took it. It is looked up no earlier
-    /// than `settle_ms` after the attempt, because the target may still be committing.
+    /// than `settle_ms` after the attempt, because the target may still be committing. A restored ledger does not know what was attempted
+    /// last: it rests as long after the restore, with the cause `restored`.
     ///
     /// # Errors
     /// The store failed.
@@ -121,6 +115,9 @@ impl Store {
                     .select((delivery::id, delivery::sending_at.assume_not_null()))
                     .load(tx.db)?;
                 interrupt(tx, destination, &rows, settle_ms, epoch, now)?;
+                if let Some(restored_at) = super::doubt::restored_at(tx.db)? {
+                    rest_after_restore(tx.db, destination, now, restored_at + settle_ms)?;
+                }
                 Ok(rows.len())
             })
             .await
@@ -164,16 +161,23 @@ impl Store {
         self.writer
             .run("pause_destination", move |tx| {
                 let row = destination::table.find(id.0).filter(destination::state.ne("retired"));
-                let paused_by: Option<Option<String>> = row.select(destination::pause_cause).first(tx.db).optional()?;
-                if paused_by.flatten().as_deref() == Some(OPERATOR) && cause != OPERATOR {
-                    // What a person paused, only a person resumes.
-                    return Ok(());
-                }
+                let paused_by: Option<(Option<String>, Option<i64>)> =
+                    row.select((destination::pause_cause, destination::paused_until)).first(tx.db).optional()?;
+                let (paused_by, until_before) = paused_by.unwrap_or_default();
+                let asked_until = match (paused_by.as_deref(), cause.as_str()) {
+                    // The time that a target asked for outlives the operator's pause around it.
+                    (Some(THROTTLED), OPERATOR) => until_before,
+                    (Some(OPERATOR), THROTTLED) => until_before.max(until.map(|at| at.0)),
+                    (Some(OPERATOR), _) => until_before,
+                    _ => until.map(|at| at.0),
+                };
+                // What a person paused, only a person resumes.
+                let cause = if paused_by.as_deref() == Some(OPERATOR) { OPERATOR } else { &cause };
                 diesel::update(row)
                     .set((
                         destination::state.eq("paused"),
                         destination::pause_cause.eq(cause),
-                        destination::paused_until.eq(until.map(|at| at.0)),
+                        destination::paused_until.eq(asked_until),
                     ))
                     .execute(tx.db)?;
                 Ok(())
@@ -203,21 +207,28 @@ impl Store {
             .await
     }
 
-    /// Writes to a destination again, whatever it was paused for.
+    /// Writes to a destination again, whatever it was paused for. But the time that a target asked for is kept to: then the answer is its end.
     ///
     /// # Errors
     /// The store failed.
-    pub async fn resume_destination(&self, id: DestinationId) -> Result<(), StoreError> {
+    pub async fn resume_destination(&self, id: DestinationId) -> Result<Option<Timestamp>, StoreError> {
+        let now = self.clock.now().0;
         self.writer
             .run("resume_destination", move |tx| {
-                diesel::update(destination::table.find(id.0).filter(destination::state.ne("retired")))
+                let row = destination::table.find(id.0).filter(destination::state.ne("retired"));
+                let asked: Option<(Option<String>, Option<i64>)> =
+                    row.select((destination::pause_cause, destination::paused_until)).first(tx.db).optional()?;
+                let (cause, until) = asked.unwrap_or_default();
+                let asked_until =
+                    until.filter(|until| *until > now && matches!(cause.as_deref(), Some(OPERATOR | THROTTLED)));
+                diesel::update(row)
                     .set((
-                        destination::state.eq("active"),
-                        destination::pause_cause.eq(None::<String>),
-                        destination::paused_until.eq(None::<i64>),
+                        destination::state.eq(if asked_until.is_some() { "paused" } else { "active" }),
+                        destination::pause_cause.eq(asked_until.map(|_| THROTTLED)),
+                        destination::paused_until.eq(asked_until),
                     ))
                     .execute(tx.db)?;
-                Ok(())
+                Ok(asked_until.map(Timestamp))
             })
             .await
     }
@@ -242,6 +253,30 @@ impl Store {
             })
             .await
     }
+}
+
+/// Nothing is called before this time; a pause that lasts longer stands.
+fn rest_after_restore(
+    db: &mut SqliteConnection,
+    destination: DestinationId,
+    now: Timestamp,
+    until: i64,
+) -> Result<(), StoreError> {
+    if until <= now.0 {
+        return Ok(());
+    }
+    let here = || destination::table.find(destination.0);
+    diesel::update(here().filter(destination::state.eq("paused").and(destination::paused_until.lt(until))))
+        .set(destination::paused_until.eq(until))
+        .execute(db)?;
+    diesel::update(here().filter(destination::state.eq("active")))
+        .set((
+            destination::state.eq("paused"),
+            destination::pause_cause.eq("restored"),
+            destination::paused_until.eq(until),
+        ))
+        .execute(db)?;
+    Ok(())
 }
 
 /// Writes whose outcome nobody knows become uncertain.
@@ -289,7 +324,11 @@ fn sync_destination(
     let (id, first_seen_at) = match found {
         Some((id, first_seen_at, state)) => {
             if state == "retired" {
-                diesel::update(destination::table.find(id)).set(destination::state.eq("active")).execute(db)?;
+                // It may have been left out for an hour, with a mistake in its file: whoever paused it before still means it.
+                let row = destination::table.find(id);
+                let cause: Option<String> = row.select(destination::pause_cause).first(db)?;
+                let state = if cause.is_some() { "paused" } else { "active" };
+                diesel::update(row).set(destination::state.eq(state)).execute(db)?;
             }
             (id, first_seen_at)
         }
@@ -357,4 +396,74 @@ fn sync_route(
             .get_result(db)?,
     };
     Ok(RouteRows { id: RouteId(id), mapping: MappingId(mapping) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use super::*;
+    use crate::domain::chance::Generator;
+    use crate::domain::time::Clock;
+    use crate::store::{NextLane, Open, Threading};
+
+    struct FixedClock(AtomicI64);
+
+    impl Clock for FixedClock {
+        fn now(&self) -> Timestamp {
+            Timestamp(self.0.load(Ordering::SeqCst))
+        }
+    }
+
+    /// A paused destination's cause and end.
+    async fn pause(store: &Store, id: DestinationId) -> Option<(String, Option<i64>)> {
+        match store.next_lane(id).await.expect("the store works") {
+            NextLane::Paused { cause, until } => Some((cause, until.map(|at| at.0))),
+            NextLane::Due(_) | NextLane::Rest(_) | NextLane::Retired => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn the_time_that_a_target_asked_for_outlives_an_operators_pause_and_resume() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let clock = Arc::new(FixedClock(1_000.into()));
+        let store = Open {
+            path: folder.path().to_owned(),
+            installation: "test".to_owned(),
+            threading: Threading::Inline,
+            clock: clock.clone(),
+            entropy: Arc::new(Generator::seeded(1)),
+            pages_max: None,
+        }
+        .open()
+        .expect("the store opens");
+        let spec = DestinationSpec { name: "hr".to_owned(), connector: "fake".to_owned(), routes: Vec::new() };
+        let id = store.sync_topology(vec![spec]).await.expect("keeps it").destinations["hr"].id;
+        // Asked before and during the operator's pause: the later end counts.
+        store.pause_destination(id, THROTTLED, Some(Timestamp(5_000))).await.expect("pauses");
+        store.pause_destination(id, OPERATOR, None).await.expect("pauses");
+        store.pause_destination(id, THROTTLED, Some(Timestamp(9_000))).await.expect("pauses");
+        assert_eq!(pause(&store, id).await, Some((OPERATOR.to_owned(), None)));
+        store.end_pause(id).await.expect("changes nothing");
+        assert_eq!(pause(&store, id).await, Some((OPERATOR.to_owned(), None)), "only a person ends it");
+        assert_eq!(store.resume_destination(id).await.expect("resumes"), Some(Timestamp(9_000)));
+        assert_eq!(pause(&store, id).await, Some((THROTTLED.to_owned(), Some(9_000))));
+        assert_eq!(store.resume_destination(id).await.expect("resumes"), Some(Timestamp(9_000)), "not even twice");
+        clock.0.store(9_000, Ordering::SeqCst);
+        assert_eq!(store.resume_destination(id).await.expect("resumes"), None);
+        assert_eq!(pause(&store, id).await, None);
+        // Whoever comes back is paused as before.
+        store.pause_destination(id, OPERATOR, None).await.expect("pauses");
+        store.sync_topology(Vec::new()).await.expect("retires it");
+        assert!(matches!(store.next_lane(id).await, Ok(NextLane::Retired)));
+        let spec = DestinationSpec { name: "hr".to_owned(), connector: "fake".to_owned(), routes: Vec::new() };
+        store.sync_topology(vec![spec]).await.expect("is there again");
+        assert_eq!(pause(&store, id).await, Some((OPERATOR.to_owned(), None)));
+        assert_eq!(store.resume_destination(id).await.expect("resumes"), None);
+        // What is no target's wish ends at once.
+        store.pause_destination(id, "unauthorized", Some(Timestamp(99_000))).await.expect("pauses");
+        assert_eq!(store.resume_destination(id).await.expect("resumes"), None);
+        assert_eq!(pause(&store, id).await, None);
+    }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use chrono_tz::Tz;
 use learnsync::config::History;
 use learnsync::domain::time::{LmsTime, Timestamp};
+use learnsync::pipeline::destination::PauseEnd;
 use learnsync_sdk::RecordKind;
 use rand::Rng;
 
@@ -175,7 +176,11 @@ impl Play {
             Fault::DestinationPaused => {
                 let name = target.name.clone();
                 if let Some(destination) = life.destinations.get(&name)
-                    && life.store.pause_destination(destination.id, learnsync::store::OPERATOR, None).await.is_ok()
+                    && life
+                        .store
+                        .pause_destination(destination.id, learnsync::domain::delivery::OPERATOR, None)
+                        .await
+                        .is_ok()
                 {
                     self.world.fired(fault, &name);
                     target.is_paused_by_operator(true);
@@ -216,10 +221,11 @@ impl Play {
                 self.operator_paused.remove(&name);
                 self.named(&name).is_paused_by_operator(false);
                 if let Some(destination) = life.destinations.get(&name) {
-                    if let Err(error) = life.store.resume_destination(destination.id).await {
-                        self.world.violated("the operator can resume", &error.to_string());
+                    match life.store.resume_destination(destination.id).await {
+                        Ok(None) => destination.gate.open(),
+                        Ok(Some(asked_until)) => destination.gate.close(PauseEnd::At(asked_until)),
+                        Err(error) => self.world.violated("the operator can resume", &error.to_string()),
                     }
-                    destination.gate.open();
                 }
                 life.ring(&name);
             }
