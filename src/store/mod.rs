@@ -1,7 +1,9 @@
 //! The ledger on disk: one method a use case, each one transaction. No connection or cursor leaves this room.
 
 mod claims;
+mod copies;
 mod doubt;
+mod erase;
 pub mod error;
 mod inbox;
 mod ledger;
@@ -22,6 +24,8 @@ mod writer;
 
 use std::sync::Arc;
 
+pub use copies::{Copied, Restored, keys_beside, restore};
+pub use erase::{Erased, Remains};
 pub use error::StoreError;
 pub use inbox::{EVENTS_TAKEN_MAX, IntakeCounts, NewEvent, Taken};
 pub use open::{Open, Threading};
