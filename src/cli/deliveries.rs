@@ -4,7 +4,7 @@ use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
 
 use super::table::{Table, harmless};
-use super::{Failure, RowsMax, WithConfig, consent, ledger, names, print_json, shown};
+use super::{Failure, RowsMax, WithConfig, consent, ledger, names, print_json, print_text, shown};
 use crate::config::Config;
 use crate::daemon::{Done, Order};
 use crate::domain::delivery::Cause;
@@ -65,12 +65,8 @@ struct ListOptions {
 struct RetryOptions {
     #[command(flatten)]
     with: WithConfig,
-    /// The number of one delivery.
-    #[arg(required_unless_present = "cause", conflicts_with = "cause")]
-    id: Option<i64>,
-    /// All that are parked for this cause; `unmapped` means all causes that begin with `unmapped:`.
-    #[arg(long)]
-    cause: Option<String>,
+    #[command(flatten)]
+    which: Which,
     /// Only those of this destination.
     #[arg(long, requires = "cause")]
     destination: Option<String>,
@@ -80,6 +76,17 @@ struct RetryOptions {
     /// Prints JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// One delivery, or all of a cause.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct Which {
+    /// The number of one delivery.
+    id: Option<i64>,
+    /// All that are parked for this cause; `unmapped` means all causes that begin with `unmapped:`.
+    #[arg(long)]
+    cause: Option<String>,
 }
 
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
@@ -92,20 +99,19 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
             if *json {
                 return print_json(&delivery);
             }
-            print!("{}", story(&delivery));
-            Ok(())
+            print_text(&story(&delivery))
         }
         Command::Retry(options) => retry(options),
     }
 }
 
 fn list(options: &ListOptions) -> Result<(), Failure> {
+    if let Some(word) = &options.state {
+        names::state(word)?;
+    }
     let mut view = options.with.view()?;
     if let Some(name) = &options.destination {
         names::destination(&mut view, name)?;
-    }
-    if let Some(word) = &options.state {
-        names::state(word)?;
     }
     if let Some(word) = &options.cause {
         names::cause(&mut view, word)?;
@@ -121,7 +127,7 @@ fn list(options: &ListOptions) -> Result<(), Failure> {
     if options.json {
         return print_json(&list);
     }
-    table(&list).print();
+    table(&list).print()?;
     shown(list.deliveries.len(), list.total);
     Ok(())
 }
@@ -179,10 +185,10 @@ fn story(detail: &DeliveryDetail) -> String {
 
 fn retry(options: &RetryOptions) -> Result<(), Failure> {
     let config = options.with.config()?;
-    if let Some(delivery) = options.id {
+    if let Some(delivery) = options.which.id {
         return ledger::carry_out_and_say(&config, &Order::RetryDelivery { delivery }, options.json);
     }
-    let cause = options.cause.as_deref().unwrap_or_default();
+    let cause = options.which.cause.as_deref().unwrap_or_default();
     let parked = parked_for(&mut options.with.view()?, cause, options.destination.as_deref())?;
     let total: i64 = parked.iter().map(|one| one.deliveries).sum();
     if total == 0 {

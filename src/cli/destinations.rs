@@ -173,8 +173,7 @@ fn list(config: &Config, is_json: bool) -> Result<(), Failure> {
             line.routes.join(" "),
         ]);
     }
-    table.print();
-    Ok(())
+    table.print()
 }
 
 /// The ledger's destinations, and those that are configured but not in it yet.

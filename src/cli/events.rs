@@ -3,9 +3,9 @@
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
 
-use super::table::Table;
-use super::{Failure, RowsMax, WithConfig, print_json, shown};
-use crate::store::view::browse::{EventDetail, EventLine};
+use super::table::{Table, harmless};
+use super::{Failure, RowsMax, WithConfig, print_json, print_text, shown};
+use crate::store::view::browse::{EventDetail, EventLine, ReadingLine};
 
 #[derive(Args)]
 pub(super) struct Options {
@@ -50,7 +50,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
             for event in &list.events {
                 rows_of(event).into_iter().for_each(|row| table.row(row));
             }
-            table.print();
+            table.print()?;
             shown(list.events.len(), list.total);
             Ok(())
         }
@@ -61,8 +61,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
             if *json {
                 return print_json(&event);
             }
-            print(&event);
-            Ok(())
+            print_text(&story(&event))
         }
     }
 }
@@ -75,7 +74,7 @@ fn rows_of(event: &EventLine) -> Vec<[String; 7]> {
         let empty = String::new;
         return vec![[id, at, portal, empty(), empty(), became.to_owned(), empty()]];
     }
-    let row = |reading: &crate::store::view::browse::ReadingLine| {
+    let row = |reading: &ReadingLine| {
         [
             id.clone(),
             at.clone(),
@@ -89,20 +88,21 @@ fn rows_of(event: &EventLine) -> Vec<[String; 7]> {
     event.readings.iter().map(row).collect()
 }
 
-fn print(event: &EventDetail) {
+fn story(event: &EventDetail) -> String {
     let of = &event.event;
-    println!("event {} of portal {}, received at {}", of.id, of.portal, of.received_at);
-    println!("  {} with content type \"{}\"", event.method, super::table::harmless(&event.content_type));
+    let mut lines = vec![
+        format!("event {} of portal {}, received at {}", of.id, of.portal, of.received_at),
+        format!("  {} with content type \"{}\"", event.method, event.content_type),
+    ];
     if of.readings.is_empty() {
-        println!("  {}", if of.is_taken { "nothing could be read from it" } else { "not read yet" });
+        lines.push(format!("  {}", if of.is_taken { "nothing could be read from it" } else { "not read yet" }));
     }
     for reading in &of.readings {
         let learner = reading.learner.as_deref().unwrap_or("nobody");
         let oddity = reading.oddity.as_deref().map(|words| format!(" ({words})")).unwrap_or_default();
-        println!("  {} about {learner}: {}{oddity}", super::table::harmless(&reading.name), reading.disposition);
+        lines.push(format!("  {} about {learner}: {}{oddity}", reading.name, reading.disposition));
     }
-    println!("  body:");
-    for line in event.body.lines() {
-        println!("    {}", super::table::harmless(line));
-    }
+    lines.push("  body:".to_owned());
+    lines.extend(event.body.lines().map(|line| format!("    {line}")));
+    lines.iter().map(|line| format!("{}\n", harmless(line))).collect()
 }

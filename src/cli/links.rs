@@ -78,7 +78,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
             if *json {
                 return print_json(&list);
             }
-            table(&list).print();
+            table(&list).print()?;
             shown(list.links.len(), list.total);
             Ok(())
         }

@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use super::{CommandLine, Failure};
+use super::{CommandLine, Failure, print_text};
 
 #[derive(Args)]
 pub(super) struct CompletionOptions {
@@ -21,8 +21,9 @@ pub(super) struct ManOptions {
 }
 
 pub(super) fn completions(options: &CompletionOptions) -> Result<(), Failure> {
-    clap_complete::generate(options.shell, &mut CommandLine::command(), "learnsync", &mut std::io::stdout());
-    Ok(())
+    let mut script = Vec::new();
+    clap_complete::generate(options.shell, &mut CommandLine::command(), "learnsync", &mut script);
+    print_text(&String::from_utf8_lossy(&script))
 }
 
 pub(super) fn man(options: &ManOptions) -> Result<(), Failure> {

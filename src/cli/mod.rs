@@ -15,6 +15,7 @@ mod ledger;
 mod links;
 mod manual;
 mod names;
+mod receipt;
 mod reconcile;
 mod reference;
 mod run;
@@ -77,6 +78,8 @@ enum Command {
     Restore(copies::RestoreOptions),
     /// Proves that nobody changed what happened.
     Audit(audit::Options),
+    /// Shows or verifies what proves that a target took a delivery.
+    Receipt(receipt::Options),
     /// Erases a learner: their key is destroyed, and they are never read again.
     #[command(after_help = "Example: learnsync erase ana.nowak@example.org")]
     Erase(erase::Options),
@@ -145,6 +148,7 @@ pub fn main() -> ExitCode {
         Command::Backup(options) => copies::backup(&options),
         Command::Restore(options) => copies::restore(&options),
         Command::Audit(options) => audit::run(&options),
+        Command::Receipt(options) => receipt::run(&options),
         Command::Erase(options) => erase::run(&options),
         Command::Completions(options) => manual::completions(&options),
         Command::Man(options) => manual::man(&options),
@@ -214,8 +218,19 @@ fn shown(rows: usize, total: i64) {
 /// Prints a value as JSON.
 fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     use anyhow::Context;
-    println!("{}", serde_json::to_string_pretty(value).context("write JSON")?);
-    Ok(())
+    let text = serde_json::to_string_pretty(value).context("write JSON")?;
+    print_text(&format!("{text}\n"))
+}
+
+/// Prints a longer text. Who reads it may have had enough (`| head`): that is no error.
+fn print_text(text: &str) -> Result<(), Failure> {
+    use anyhow::Context;
+    use std::io::{ErrorKind, Write};
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written.context("write to standard output")?),
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ use std::io::IsTerminal;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use super::{Failure, print_text};
+
 /// Columns are separated by so many spaces.
 const GAP: usize = 2;
 
@@ -58,8 +60,8 @@ impl Table {
     }
 
     /// Prints it to standard output.
-    pub(super) fn print(&self) {
-        print!("{}", self.render(Page::of_stdout()));
+    pub(super) fn print(&self) -> Result<(), Failure> {
+        print_text(&self.render(Page::of_stdout()))
     }
 
     fn render(&self, page: Page) -> String {

@@ -105,6 +105,11 @@ async fn what_is_documented_of_the_json_answers_is_what_the_program_prints() {
     compare("deliveries list", &deliveries, "");
     let delivery = view.show_delivery(deliveries.deliveries[0].id).expect("reads").expect("is there");
     compare("deliveries show", &delivery, "delivery");
+    ledger.store.retry_delivery(crate::domain::ids::DeliveryId(1)).await.expect("retries");
+    ledger.deliver(&Says::Takes).await;
+    let (receipt, proof) = view.receipt(1).expect("reads").expect("is there");
+    compare("receipt show", &receipt, "");
+    compare("receipt verify", &proof, "");
     compare("events list", &view.list_events(1).expect("lists"), "");
     compare("events show", &view.show_event(1).expect("reads").expect("is there"), "event");
     compare("links list", &view.list_links(None, None, 1).expect("lists"), "");

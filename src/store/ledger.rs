@@ -284,6 +284,25 @@ fn chain_page(db: &mut SqliteConnection, after: i64) -> Result<Vec<(i64, Tie)>, 
     Ok(page)
 }
 
+/// An attempt as it stands in the chain.
+pub(super) struct ChainedAttempt {
+    pub(super) number: i64,
+    pub(super) words_digest: Vec<u8>,
+    pub(super) previous_hash: Vec<u8>,
+    pub(super) hash: Vec<u8>,
+    /// Whether its hash is that of its columns, and it follows the one before it.
+    pub(super) fits: bool,
+}
+
+/// Looks at one attempt's place in the chain.
+pub(super) fn chained(db: &mut SqliteConnection, id: i64) -> Result<ChainedAttempt, StoreError> {
+    let row: Covered = attempt::table.find(id).select(Covered::as_select()).first(db)?;
+    let before: Option<Vec<u8>> = hash_before(db, Some(id))?;
+    let fits = row.hash == hash_of(&row) && row.previous_hash == before.unwrap_or_else(|| vec![0; 32]);
+    let Covered { number, words_digest, previous_hash, hash, .. } = row;
+    Ok(ChainedAttempt { number, words_digest, previous_hash, hash, fits })
+}
+
 /// Sets a delivery's next state.
 fn follow(
     tx: &mut Tx<'_>,
@@ -694,12 +713,18 @@ fn hash_of(row: &Covered) -> Vec<u8> {
     hash.finalize().to_vec()
 }
 
-/// The hash of the newest attempt, of which perhaps only the link is left.
-fn newest_hash(db: &mut SqliteConnection) -> Result<Option<Vec<u8>>, StoreError> {
+/// The hash of the newest attempt before another, or of all; perhaps only its link is left.
+fn hash_before(db: &mut SqliteConnection, before: Option<i64>) -> Result<Option<Vec<u8>>, StoreError> {
     type Newest = Option<(i64, Vec<u8>)>;
-    let whole: Newest =
-        attempt::table.order(attempt::id.desc()).select((attempt::id, attempt::hash)).first(db).optional()?;
+    let before = before.unwrap_or(i64::MAX);
+    let whole: Newest = attempt::table
+        .filter(attempt::id.lt(before))
+        .order(attempt::id.desc())
+        .select((attempt::id, attempt::hash))
+        .first(db)
+        .optional()?;
     let link: Newest = chain_link::table
+        .filter(chain_link::attempt_id.lt(before))
         .order(chain_link::attempt_id.desc())
         .select((chain_link::attempt_id, chain_link::hash))
         .first(db)
@@ -709,7 +734,7 @@ fn newest_hash(db: &mut SqliteConnection) -> Result<Option<Vec<u8>>, StoreError>
 
 /// Appends an attempt to the chain.
 pub(crate) fn append_attempt(tx: &mut Tx<'_>, epoch: i64, delivery_id: i64, tried: &Attempt) -> Result<(), StoreError> {
-    let previous = newest_hash(tx.db)?;
+    let previous = hash_before(tx.db, None)?;
     let number: i64 = delivery::table.find(delivery_id).select(delivery::attempts).first(tx.db)?;
     let words = seal_for(tx, delivery_id, tried.words.as_bytes())?;
     let words_digest = tx.sealer.blind("words", tried.words.as_bytes());

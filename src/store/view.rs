@@ -1,6 +1,7 @@
 //! Reading the ledger beside the daemon: `status` and `explain` have a read-only connection of their own and change nothing.
 
 pub mod browse;
+pub mod receipt;
 
 use std::path::Path;
 

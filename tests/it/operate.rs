@@ -88,12 +88,13 @@ async fn an_operators_day_from_pause_to_restore() {
     let links = json(&world, &["links", "list", "--destination", "hr", "--state", "linked"]).await;
     let (learner, other) = (text(&links["links"][0]["learner"]), text(&links["links"][1]["person"]));
     said(&world, &["links", "pin", "hr", &learner, &other]).await;
-    let pinned_row = |rows: &[learnsync::sandbox::HrRow]| {
-        rows.iter().filter(|row| row.employee_id == other).count() == rows.len()
-    };
+    let pinned_row =
+        |rows: &[learnsync::sandbox::HrRow]| rows.iter().filter(|row| row.employee_id == other).count() == rows.len();
     world.wait(&mut daemon, "both rows to be one person's", |status, rows| is_idle(status) && pinned_row(rows)).await;
     said(&world, &["links", "unpin", "hr", &learner]).await;
-    world.wait(&mut daemon, "the rules to find their own person", |status, rows| is_idle(status) && !pinned_row(rows)).await;
+    world
+        .wait(&mut daemon, "the rules to find their own person", |status, rows| is_idle(status) && !pinned_row(rows))
+        .await;
 
     // A backup while the daemon runs; then more happens.
     let copy = world.folder.path().join("copy.db");
@@ -118,6 +119,13 @@ async fn an_operators_day_from_pause_to_restore() {
     world.wait(&mut daemon, "the restored ledger to be at rest", |status, _| is_idle(status)).await;
     assert!(world.rows_by_key().values().all(|rows| *rows == 1), "{:?}", world.rows_by_key());
     assert!(said(&world, &["audit", "chain"]).await.contains("is whole"));
+    assert!(said(&world, &["receipt", "verify", "1"]).await.contains("the receipt of delivery 1 is as attempt"));
+
+    // Erased: nobody can be found by their name any more, and what HR holds stays there, as the command says.
+    let words = said(&world, &["erase", &learner, "--yes"]).await;
+    assert!(words.contains("1 rows in hr"), "{words}");
+    assert!(refused(&world, 1, &["receipt", "show", "1"]).await.contains("was erased"));
+    assert_eq!(world.rows_by_key().len(), 3);
     ended_by_sigterm(&mut daemon).await;
 }
 
