@@ -351,7 +351,9 @@ impl Desk {
 
     async fn person(&self, portal: &str, learner: &str) -> anyhow::Result<PersonId> {
         let found = self.store.person_of(portal, learner).await.context("look the learner up")?;
-        found.with_context(|| format!("learner {learner} of portal {portal} was never read"))
+        found.with_context(|| {
+            format!("learner {learner} of portal {portal} was never read: a webhook about them, or the next sweep, does that")
+        })
     }
 
     fn running(&self, name: &str) -> Option<&Arc<Destination>> {

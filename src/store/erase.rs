@@ -67,9 +67,8 @@ fn erase(tx: &mut Tx<'_>, subject: SubjectId, claims: &Claims) -> Result<Erased,
     if state == "erased" {
         return Ok(Erased::Already);
     }
-    let theirs = delivery::table.filter(delivery::person_id.eq(id));
-    let under_way: i64 = theirs.filter(delivery::state.eq("sending")).count().get_result(tx.db)?;
-    if under_way > 0 || claims.lanes().iter().any(|(_, person)| *person == id) {
+    // The claim tells, and not the state: `sending` may be what an earlier life left, whose outcome nobody will bring any more.
+    if claims.lanes().iter().any(|(_, person)| *person == id) {
         return Ok(Erased::Busy);
     }
     let remains = Remains { deliveries: end_deliveries(tx.db, id)?, rows: rows_left(tx.db, id)? };

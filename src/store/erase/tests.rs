@@ -1,6 +1,7 @@
 //! What is left of a person who was erased, and what is not.
 
 use super::*;
+use crate::store::NextLane;
 use crate::store::tests::{Ledger, Says, lms_id};
 
 #[tokio::test]
@@ -46,4 +47,17 @@ async fn a_person_whose_rows_are_being_written_is_not_erased_meanwhile() {
     assert_eq!(ledger.store.erase_person(person).await.expect("asks"), Erased::Busy);
     drop(lane);
     assert!(matches!(ledger.store.erase_person(person).await.expect("erases"), Erased::Done(_)));
+}
+
+#[tokio::test]
+async fn what_an_earlier_life_left_under_way_keeps_nobody_from_being_erased() {
+    let ledger = Ledger::new().await;
+    ledger.completes(1, "Ana", "Nowak").await;
+    let NextLane::Due(lane) = ledger.store.next_lane(ledger.hr.id).await.expect("claims") else { panic!("one is due") };
+    let due = vec![(lane.work.due[0].id, "p1".to_owned())];
+    ledger.store.begin_sending(ledger.hr.id, due).await.expect("sending is kept");
+    drop(lane);
+    assert_eq!(ledger.states(), ["sending"]);
+    assert!(matches!(ledger.store.erase_person(ledger.person(1).await).await.expect("erases"), Erased::Done(_)));
+    assert_eq!(ledger.store.recover_epoch(ledger.hr.id, 0).await.expect("recovers"), 0);
 }
