@@ -5,6 +5,7 @@ mod build;
 mod client;
 mod control;
 mod doors;
+mod orders;
 pub mod verdict;
 
 use std::collections::BTreeMap;
@@ -33,6 +34,7 @@ pub use client::http_client;
 pub use control::ask;
 pub use doors::StoreInbox;
 use doors::StoreVault;
+pub use orders::{Answer, Desk, Done, Order, REASON_CHARS_MAX, Running, carry_out_alone, restore};
 
 /// A configuration whose every part could be built: connectors, mappings, secrets, clients. Nothing was called yet.
 pub struct Checked {
@@ -89,12 +91,14 @@ pub async fn run(checked: Checked, stop: watch::Receiver<bool>) -> anyhow::Resul
         tasks.spawn(work(step, bell, Arc::clone(&clock), REST_MAX, stop.clone()));
     }
     let scheduler = ring_at_night(&config, &bells).await;
-    tasks.spawn(control::serve(
-        control::socket(&config.store.path),
-        asked.sweep_now,
-        bells.sweeps.clone(),
-        stop.clone(),
-    ));
+    let running = Running {
+        destinations: asked.destinations,
+        deliver: bells.deliver.clone(),
+        sweep_now: asked.sweep_now,
+        sweeps: bells.sweeps.clone(),
+    };
+    let desk = Desk { store: Arc::clone(&store), running: Some(running) };
+    tasks.spawn(control::serve(control::socket(&config.store.path), Arc::new(desk), stop.clone()));
 
     info!(%address, epoch = store.epoch(), "learnsync is ready on http://{address}");
     let mut stop = stop;

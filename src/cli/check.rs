@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::{anyhow, bail};
 use async_trait::async_trait;
 use clap::Args;
 use learnsync_sdk::RecordKind;
+use serde::Serialize;
 
-use super::{Failure, WithConfig, runtime};
-use crate::config::History;
+use super::{Failure, WithConfig, print_json, runtime};
+use crate::config::{History, unknown};
 use crate::daemon::{Checked, verdict};
 use crate::domain::chance::{Entropy, Generator};
 use crate::domain::time::{Clock, SystemClock};
@@ -126,27 +127,47 @@ impl TokenVault for OneLogin {
     }
 }
 
+/// What came of a probe.
+#[derive(Debug, Serialize)]
+pub(super) struct Probed {
+    /// The destination.
+    pub(super) destination: String,
+    /// The account behind the credentials, as it names itself.
+    pub(super) account: Option<String>,
+    /// Why it did not answer.
+    pub(super) error: Option<String>,
+}
+
 /// Probes one destination or all; used by `destinations probe`.
-pub(super) async fn probe(checked: &Checked, only: Option<&str>) -> anyhow::Result<()> {
+pub(super) async fn probe(checked: &Checked, only: Option<&str>, is_json: bool) -> Result<(), Failure> {
     let known: Vec<&str> = checked.parts.destinations.iter().map(|destination| destination.name.as_str()).collect();
     if let Some(name) = only.filter(|name| !known.contains(name)) {
-        bail!("no destination is called \"{name}\"; there are {}", known.join(", "));
+        return Err(Failure::Configuration(unknown("destination", name, &known)));
     }
-    let mut failed = 0;
+    let mut probed = Vec::new();
     for destination in &checked.parts.destinations {
         if only.is_some_and(|name| name != destination.name) {
             continue;
         }
-        match destination.connector.probe().await.with_context(|| format!("destination {}", destination.name)) {
-            Ok(account) => println!("{}: answers as {}", destination.name, account.identity),
-            Err(error) => {
-                failed += 1;
-                println!("{error:#}");
+        let (account, error) = match destination.connector.probe().await {
+            Ok(account) => (Some(account.identity), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        probed.push(Probed { destination: destination.name.clone(), account, error });
+    }
+    if is_json {
+        print_json(&probed)?;
+    } else {
+        for one in &probed {
+            match (&one.account, &one.error) {
+                (Some(account), _) => println!("{}: answers as {account}", one.destination),
+                (None, error) => println!("destination {}: {}", one.destination, error.as_deref().unwrap_or_default()),
             }
         }
     }
+    let failed = probed.iter().filter(|one| one.error.is_some()).count();
     if failed > 0 {
-        bail!("{failed} of the probed destinations did not answer as they should");
+        return Err(anyhow!("{failed} of the probed destinations did not answer as they should").into());
     }
     Ok(())
 }

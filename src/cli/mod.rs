@@ -1,22 +1,35 @@
 //! The command line, one file a subcommand. Exit status: 0 done, 1 it ran and something is wrong, 2 usage or configuration.
 
+mod audit;
 mod check;
+mod consent;
+mod copies;
+mod deliveries;
 mod demo;
 mod destinations;
+mod erase;
+mod events;
 mod explain;
 mod init;
+mod ledger;
+mod links;
+mod manual;
+mod names;
+mod receipt;
 mod reconcile;
 mod reference;
 mod run;
 mod status;
+mod table;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::ConfigErrors;
+use crate::config::{Config, ConfigErrors, Draft, Files, draft};
 use crate::daemon::Checked;
+use crate::store::view::View;
 
 /// Keeps HR and CRM systems true to a learning management system.
 #[derive(Parser)]
@@ -29,22 +42,55 @@ struct CommandLine {
 #[derive(Subcommand)]
 enum Command {
     /// Runs the daemon: receives webhooks, reads the LMS, writes to the destinations.
+    #[command(after_help = "Example: learnsync run --config /etc/learnsync/learnsync.toml")]
     Run(WithConfig),
     /// Shows everything at work, without any account or configuration.
+    #[command(after_help = "Example: learnsync demo")]
     Demo(demo::Options),
     /// Asks a few questions and writes a configuration.
+    #[command(after_help = "Example: learnsync init --config learnsync.toml")]
     Init(Box<init::Options>),
     /// Checks the configuration, offline; with --online asks the LMS and every destination too.
+    #[command(after_help = "Example: learnsync check --online")]
     Check(check::Options),
     /// Shows what waits, what is parked and why, and who is paused.
+    #[command(after_help = "Example: learnsync status")]
     Status(status::Options),
     /// Shows where a learner's records are and why: events, facts, attempts, receipts.
+    #[command(after_help = "Example: learnsync explain ana.nowak@example.org --course 'Fire safety'")]
     Explain(explain::Options),
-    /// Lists or probes the destinations.
+    /// Shows the webhooks as they came.
+    Events(events::Options),
+    /// Shows the obligations one by one, and tries again what is parked.
+    Deliveries(deliveries::Options),
+    /// Shows who learners are in the destinations, and pins them.
+    Links(links::Options),
+    /// Lists, probes, pauses or forgets the destinations.
     Destinations(destinations::Options),
     /// Asks the running daemon to read every learner again now.
-    Reconcile(WithConfig),
+    #[command(after_help = "Example: learnsync reconcile")]
+    Reconcile(reconcile::Options),
+    /// Copies the ledger and its keys; the daemon may run meanwhile.
+    #[command(after_help = "Example: learnsync backup /var/lib/learnsync/backups/monday.db")]
+    Backup(copies::BackupOptions),
+    /// Makes a copy the store again; the daemon must not run. The store of before is kept beside it.
+    #[command(after_help = "Example: learnsync restore /var/lib/learnsync/backups/monday.db")]
+    Restore(copies::RestoreOptions),
+    /// Proves that nobody changed what happened.
+    Audit(audit::Options),
+    /// Shows or verifies what proves that a target took a delivery.
+    Receipt(receipt::Options),
+    /// Erases a learner: their key is destroyed, and they are never read again.
+    #[command(after_help = "Example: learnsync erase ana.nowak@example.org")]
+    Erase(erase::Options),
+    /// Prints completions for a shell.
+    #[command(after_help = "Example: learnsync completions bash")]
+    Completions(manual::CompletionOptions),
+    /// Writes the manual's pages, one a command, into a folder.
+    #[command(after_help = "Example: learnsync man /usr/local/share/man/man1")]
+    Man(manual::ManOptions),
     /// Prints the reference of all settings, limits and connectors; with --schema the JSON Schema of a file.
+    #[command(after_help = "Example: learnsync reference --schema")]
     Reference(reference::Options),
 }
 
@@ -54,6 +100,14 @@ struct WithConfig {
     /// The configuration file.
     #[arg(long, default_value = "/etc/learnsync/learnsync.toml")]
     config: PathBuf,
+}
+
+/// How many rows a list shows.
+#[derive(Args, Clone, Copy)]
+struct RowsMax {
+    /// Most rows, at most 10000.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    limit: u32,
 }
 
 /// Why a command did not do what it was asked.
@@ -86,8 +140,18 @@ pub fn main() -> ExitCode {
         Command::Check(options) => check::run(&options),
         Command::Status(options) => status::run(&options),
         Command::Explain(options) => explain::run(&options),
+        Command::Events(options) => events::run(&options),
+        Command::Deliveries(options) => deliveries::run(&options),
+        Command::Links(options) => links::run(&options),
         Command::Destinations(options) => destinations::run(&options),
         Command::Reconcile(options) => reconcile::run(&options),
+        Command::Backup(options) => copies::backup(&options),
+        Command::Restore(options) => copies::restore(&options),
+        Command::Audit(options) => audit::run(&options),
+        Command::Receipt(options) => receipt::run(&options),
+        Command::Erase(options) => erase::run(&options),
+        Command::Completions(options) => manual::completions(&options),
+        Command::Man(options) => manual::man(&options),
         Command::Reference(options) => reference::run(&options),
     };
     match result {
@@ -109,6 +173,22 @@ impl WithConfig {
         Ok(crate::daemon::check(&self.config)?)
     }
 
+    /// Reads the configuration without building it or looking for secrets: who asks is often not allowed to read them. A destination that is
+    /// wrong is in nobody's way here.
+    fn config(&self) -> Result<Config, Failure> {
+        let Draft { config, errors, .. } = draft(&Files::read(&self.config));
+        errors.of_everything().into_result()?;
+        let found = config.map_or_else(|| Err(Failure::Configuration(errors.to_string())), Ok)?;
+        Ok(found)
+    }
+
+    /// Looks into the store; the daemon may run meanwhile.
+    fn view(&self) -> Result<View, Failure> {
+        use anyhow::Context;
+        let config = self.config()?;
+        Ok(View::open(&config.store.path).context("look into the store")?)
+    }
+
     /// Reads and builds what can run; what is wrong with the other destinations is said.
     fn usable(&self) -> Result<Checked, Failure> {
         let verdict = crate::daemon::verdict::of(&self.config);
@@ -125,9 +205,33 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?)
 }
 
+/// Says how many rows of a list are not shown.
+fn shown(rows: usize, total: i64) {
+    let left = total - i64::try_from(rows).unwrap_or(i64::MAX);
+    match (total, left) {
+        (0, _) => eprintln!("none"),
+        (_, 1..) => eprintln!("{rows} of {total} are shown; --limit shows more"),
+        _ => {}
+    }
+}
+
 /// Prints a value as JSON.
 fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     use anyhow::Context;
-    println!("{}", serde_json::to_string_pretty(value).context("write JSON")?);
-    Ok(())
+    let text = serde_json::to_string_pretty(value).context("write JSON")?;
+    print_text(&format!("{text}\n"))
 }
+
+/// Prints a longer text. Who reads it may have had enough (`| head`): that is no error.
+fn print_text(text: &str) -> Result<(), Failure> {
+    use anyhow::Context;
+    use std::io::{ErrorKind, Write};
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written.context("write to standard output")?),
+    }
+}
+
+#[cfg(test)]
+mod tests;

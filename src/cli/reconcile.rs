@@ -1,12 +1,19 @@
 //! `learnsync reconcile`: asks the running daemon for a sweep now.
 
-use super::{Failure, WithConfig, runtime};
+use clap::Args;
 
-pub(super) fn run(options: &WithConfig) -> Result<(), Failure> {
-    // No secret is needed to ask: who asks is often not allowed to read them.
-    let config = crate::config::load(&options.config)?;
-    let socket = crate::daemon::control_socket(&config);
-    let words = runtime()?.block_on(crate::daemon::ask(&socket, "reconcile"))?;
-    println!("{words}");
-    Ok(())
+use super::{Failure, WithConfig, ledger};
+use crate::daemon::Order;
+
+#[derive(Args)]
+pub(super) struct Options {
+    #[command(flatten)]
+    with: WithConfig,
+    /// Prints JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(options: &Options) -> Result<(), Failure> {
+    ledger::carry_out_and_say(&options.with.config()?, &Order::Reconcile, options.json)
 }

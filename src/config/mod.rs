@@ -14,6 +14,7 @@ mod validate;
 pub use files::{FILE_BYTES_MAX, FILES_MAX, File, Files};
 pub use load::{Draft, draft, load, parse, time_zone};
 pub use nearest::nearest;
+pub(crate) use nearest::unknown;
 pub use reference::{Given, Kind, Limit, SETTINGS, Setting, Type, settings_table};
 pub use schema::{schema_of_destination, schema_of_main};
 pub use secrets::{PortalSecrets, SECRET_BYTES_MAX, portal_secrets, resolve};

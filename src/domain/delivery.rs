@@ -91,6 +91,8 @@ pub enum Cause {
     MaybeLost,
     /// The LMS showed the fact and no longer does, and the target never had it: nothing is created on a suspicion.
     Vanished,
+    /// The learner was erased: nobody knows any more what it should hold.
+    Erased,
 }
 
 impl Cause {
@@ -111,6 +113,7 @@ impl Cause {
             Self::Duplicated,
             Self::MaybeLost,
             Self::Vanished,
+            Self::Erased,
         ]
     }
 
@@ -131,6 +134,7 @@ impl Cause {
             Self::Duplicated => "duplicated".to_owned(),
             Self::MaybeLost => "maybe_lost".to_owned(),
             Self::Vanished => "vanished".to_owned(),
+            Self::Erased => "erased".to_owned(),
         }
     }
 
@@ -152,6 +156,7 @@ impl Cause {
             "superseded" => "nothing: the target holds something newer",
             "duplicated" => "somebody copied our row: remove all but one in the target, then retry",
             "vanished" => "nothing: it is delivered when the LMS shows the fact again",
+            "erased" => "nothing here: what the target holds is removed there by hand",
             "maybe_lost" => "ask whoever reads it there; it is not told again, since it may have been told",
             _ => "see the attempts",
         }

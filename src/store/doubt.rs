@@ -30,6 +30,11 @@ impl Store {
         if path.exists() {
             return Err(StoreError::Mismatch(format!("{} exists: a backup never overwrites", path.display())));
         }
+        self.backup_into(path)
+    }
+
+    /// The same into a file that may be there, if it is empty.
+    pub(super) fn backup_into(&self, path: &Path) -> Result<(), StoreError> {
         let copy_path = path.to_string_lossy().into_owned();
         // A connection of its own: the copy is of one instant, and the writer goes on meanwhile.
         let mut db = super::open::connect(&self.path)?;

@@ -5,7 +5,7 @@ use learnsync_sdk::PersonMatch;
 use sha2::{Digest, Sha256};
 
 use super::queue::{dequeue, enqueue};
-use super::schema::{attempt, delivery, destination, link, person, route};
+use super::schema::{attempt, chain_link, delivery, destination, link, person, route};
 use super::seal::person_scope;
 use super::writer::Tx;
 use super::{Store, StoreError};
@@ -219,31 +219,88 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn verify_chain(&self) -> Result<Result<usize, i64>, StoreError> {
-        self.writer
-            .run("verify_chain", |tx| {
-                let mut previous = vec![0; 32];
-                let mut count = 0;
-                loop {
-                    let rows: Vec<(i64, Covered)> = attempt::table
-                        .order(attempt::id)
-                        .offset(count)
-                        .limit(1_000)
-                        .select((attempt::id, Covered::as_select()))
-                        .load(tx.db)?;
-                    if rows.is_empty() {
-                        return Ok(Ok(usize::try_from(count).unwrap_or(usize::MAX)));
-                    }
-                    for (id, row) in &rows {
-                        if row.previous_hash != previous || row.hash != hash_of(row) {
-                            return Ok(Err(*id));
-                        }
-                        previous.clone_from(&row.hash);
-                        count += 1;
-                    }
-                }
-            })
-            .await
+        self.writer.run("verify_chain", |tx| verify(tx.db)).await
     }
+}
+
+/// Recomputes the whole chain of attempts; answers how many there are, or the first that does not fit.
+pub(super) fn verify(db: &mut SqliteConnection) -> Result<Result<usize, i64>, StoreError> {
+    let mut previous = vec![0; 32];
+    let (mut count, mut last) = (0, 0);
+    loop {
+        let page = chain_page(db, last)?;
+        if page.is_empty() {
+            return Ok(Ok(count));
+        }
+        for (id, tie) in page {
+            let (own_previous, hash, is_whole) = match tie {
+                Tie::Whole(row) => {
+                    let is_whole = row.hash == hash_of(&row);
+                    (row.previous_hash, row.hash, is_whole)
+                }
+                Tie::Link { previous_hash, hash } => (previous_hash, hash, true),
+            };
+            if own_previous != previous || !is_whole {
+                return Ok(Err(id));
+            }
+            (previous, last) = (hash, id);
+            count += 1;
+        }
+    }
+}
+
+/// One attempt of the chain.
+enum Tie {
+    Whole(Box<Covered>),
+    /// What is left of one whose destination was forgotten.
+    Link {
+        previous_hash: Vec<u8>,
+        hash: Vec<u8>,
+    },
+}
+
+/// Attempts that are read at once when the chain is verified.
+const CHAIN_PAGE: i64 = 1_000;
+
+/// The next ties of the chain after an attempt, in order.
+fn chain_page(db: &mut SqliteConnection, after: i64) -> Result<Vec<(i64, Tie)>, StoreError> {
+    let whole: Vec<(i64, Covered)> = attempt::table
+        .filter(attempt::id.gt(after))
+        .order(attempt::id)
+        .limit(CHAIN_PAGE)
+        .select((attempt::id, Covered::as_select()))
+        .load(db)?;
+    let links: Vec<(i64, Vec<u8>, Vec<u8>)> = chain_link::table
+        .filter(chain_link::attempt_id.gt(after))
+        .order(chain_link::attempt_id)
+        .limit(CHAIN_PAGE)
+        .select((chain_link::attempt_id, chain_link::previous_hash, chain_link::hash))
+        .load(db)?;
+    let mut page: Vec<(i64, Tie)> = whole.into_iter().map(|(id, row)| (id, Tie::Whole(Box::new(row)))).collect();
+    page.extend(links.into_iter().map(|(id, previous_hash, hash)| (id, Tie::Link { previous_hash, hash })));
+    page.sort_by_key(|(id, _)| *id);
+    // Beyond the first page of either, one of the other may be missing.
+    page.truncate(usize::try_from(CHAIN_PAGE).unwrap_or(usize::MAX));
+    Ok(page)
+}
+
+/// An attempt as it stands in the chain.
+pub(super) struct ChainedAttempt {
+    pub(super) number: i64,
+    pub(super) words_digest: Vec<u8>,
+    pub(super) previous_hash: Vec<u8>,
+    pub(super) hash: Vec<u8>,
+    /// Whether its hash is that of its columns, and it follows the one before it.
+    pub(super) fits: bool,
+}
+
+/// Looks at one attempt's place in the chain.
+pub(super) fn chained(db: &mut SqliteConnection, id: i64) -> Result<ChainedAttempt, StoreError> {
+    let row: Covered = attempt::table.find(id).select(Covered::as_select()).first(db)?;
+    let before: Option<Vec<u8>> = hash_before(db, Some(id))?;
+    let fits = row.hash == hash_of(&row) && row.previous_hash == before.unwrap_or_else(|| vec![0; 32]);
+    let Covered { number, words_digest, previous_hash, hash, .. } = row;
+    Ok(ChainedAttempt { number, words_digest, previous_hash, hash, fits })
 }
 
 /// Sets a delivery's next state.
@@ -658,10 +715,28 @@ fn hash_of(row: &Covered) -> Vec<u8> {
     hash.finalize().to_vec()
 }
 
+/// The hash of the newest attempt before another, or of all; perhaps only its link is left.
+fn hash_before(db: &mut SqliteConnection, before: Option<i64>) -> Result<Option<Vec<u8>>, StoreError> {
+    type Newest = Option<(i64, Vec<u8>)>;
+    let before = before.unwrap_or(i64::MAX);
+    let whole: Newest = attempt::table
+        .filter(attempt::id.lt(before))
+        .order(attempt::id.desc())
+        .select((attempt::id, attempt::hash))
+        .first(db)
+        .optional()?;
+    let link: Newest = chain_link::table
+        .filter(chain_link::attempt_id.lt(before))
+        .order(chain_link::attempt_id.desc())
+        .select((chain_link::attempt_id, chain_link::hash))
+        .first(db)
+        .optional()?;
+    Ok(whole.into_iter().chain(link).max_by_key(|(id, _)| *id).map(|(_, hash)| hash))
+}
+
 /// Appends an attempt to the chain.
 pub(crate) fn append_attempt(tx: &mut Tx<'_>, epoch: i64, delivery_id: i64, tried: &Attempt) -> Result<(), StoreError> {
-    let previous: Option<Vec<u8>> =
-        attempt::table.order(attempt::id.desc()).select(attempt::hash).first(tx.db).optional()?;
+    let previous = hash_before(tx.db, None)?;
     let number: i64 = delivery::table.find(delivery_id).select(delivery::attempts).first(tx.db)?;
     let words = seal_for(tx, delivery_id, tried.words.as_bytes())?;
     let words_digest = tx.sealer.blind("words", tried.words.as_bytes());

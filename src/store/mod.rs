@@ -1,17 +1,22 @@
 //! The ledger on disk: one method a use case, each one transaction. No connection or cursor leaves this room.
 
 mod claims;
+mod copies;
 mod doubt;
+mod erase;
 pub mod error;
 mod inbox;
 mod ledger;
 mod log;
 mod open;
+mod operate;
 mod queue;
 mod refresh;
 mod runs;
 mod schema;
 mod seal;
+#[cfg(test)]
+pub(crate) mod tests;
 mod topology;
 mod vault;
 pub mod view;
@@ -19,9 +24,12 @@ mod writer;
 
 use std::sync::Arc;
 
+pub use copies::{Copied, Restored, keys_beside, restore};
+pub use erase::{Erased, Remains};
 pub use error::StoreError;
 pub use inbox::{EVENTS_TAKEN_MAX, IntakeCounts, NewEvent, Taken};
 pub use open::{Open, Threading};
+pub use operate::{Forgotten, KnownDestination, Retried};
 pub use queue::{ClaimedLane, NextLane};
 pub use refresh::{ClaimedSubject, NextSubject, Read, RefreshCounts};
 pub use runs::{Sweep, SweepCounts};

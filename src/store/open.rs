@@ -65,8 +65,12 @@ impl Open {
     pub fn open(self) -> Result<Store, StoreError> {
         make_private(&self.path).map_err(|error| file_error(&self.path, error))?;
         let lock = lock(&self.path)?;
+        self.open_locked(lock)
+    }
+
+    /// The same for whoever holds the folder's lock already.
+    pub(super) fn open_locked(self, lock: std::fs::File) -> Result<Store, StoreError> {
         let database = self.path.join("learnsync.db");
-        let text = database.display().to_string();
         let mut db = connect(&database)?;
         db.batch_execute(
             "pragma busy_timeout = 5000; pragma journal_mode = wal; pragma synchronous = full; pragma foreign_keys = on; pragma secure_delete = on;
@@ -74,8 +78,8 @@ impl Open {
         )?;
         assert_sqlite_version(&mut db)?;
         refuse_newer(&mut db)?;
-        db.run_pending_migrations(MIGRATIONS)
-            .map_err(|error| StoreError::Mismatch(format!("cannot migrate {text}: {error}")))?;
+        migrate(&mut db)
+            .map_err(|error| StoreError::Mismatch(format!("cannot migrate {}: {error}", database.display())))?;
         if let Some(pages) = self.pages_max {
             db.batch_execute(&format!("pragma max_page_count = {pages}"))?;
         }
@@ -93,6 +97,11 @@ impl Open {
     }
 }
 
+/// Brings a ledger to this version's tables.
+pub(super) fn migrate(db: &mut SqliteConnection) -> Result<(), StoreError> {
+    db.run_pending_migrations(MIGRATIONS).map(drop).map_err(|error| StoreError::Mismatch(error.to_string()))
+}
+
 /// Opens a database file; makes it when it is not there.
 pub(super) fn connect(path: &Path) -> Result<SqliteConnection, StoreError> {
     SqliteConnection::establish(&path.to_string_lossy())
@@ -100,12 +109,12 @@ pub(super) fn connect(path: &Path) -> Result<SqliteConnection, StoreError> {
 }
 
 /// Makes the folder for nobody but us: keys, token and the control socket lie in it.
-fn make_private(folder: &Path) -> std::io::Result<()> {
+pub(super) fn make_private(folder: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
-fn lock(folder: &Path) -> Result<std::fs::File, StoreError> {
+pub(super) fn lock(folder: &Path) -> Result<std::fs::File, StoreError> {
     let path = folder.join("learnsync.lock");
     let mut file = std::fs::OpenOptions::new()
         .create(true)
@@ -127,7 +136,7 @@ fn lock(folder: &Path) -> Result<std::fs::File, StoreError> {
     Ok(file)
 }
 
-fn file_error(path: &Path, error: std::io::Error) -> StoreError {
+pub(super) fn file_error(path: &Path, error: std::io::Error) -> StoreError {
     StoreError::File { path: path.display().to_string(), error }
 }
 
@@ -144,7 +153,7 @@ fn assert_sqlite_version(db: &mut SqliteConnection) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn refuse_newer(db: &mut SqliteConnection) -> Result<(), StoreError> {
+pub(super) fn refuse_newer(db: &mut SqliteConnection) -> Result<(), StoreError> {
     let applied =
         db.applied_migrations().map_err(|error| StoreError::Mismatch(format!("cannot read migrations: {error}")))?;
     let known: Vec<String> = diesel::migration::MigrationSource::<diesel::sqlite::Sqlite>::migrations(&MIGRATIONS)
@@ -250,7 +259,7 @@ mod tests {
             SqliteConnection::establish(&folder.path().join("learnsync.db").to_string_lossy()).expect("connects");
         db.batch_execute("insert into __diesel_schema_migrations (version) values ('29991231000001')").expect("plants");
         let refused = open(folder.path(), "a").err().expect("is refused").to_string();
-        assert!(refused.contains("29991231000001") && refused.contains("20261125000002"), "{refused}");
+        assert!(refused.contains("29991231000001") && refused.contains("20261128000003"), "{refused}");
     }
 
     #[test]

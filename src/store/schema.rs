@@ -25,7 +25,7 @@ table! { record (id) {
 } }
 table! { destination (id) {
     id -> BigInt, name -> Text, connector -> Text, account -> Nullable<Text>, first_seen_at -> BigInt, state -> Text, pause_cause -> Nullable<Text>,
-    paused_until -> Nullable<BigInt>, failures -> BigInt, failed_persons -> Text, doubt_before -> Nullable<BigInt>,
+    paused_until -> Nullable<BigInt>, failures -> BigInt, failed_persons -> Text, doubt_before -> Nullable<BigInt>, pause_reason -> Nullable<Text>,
 } }
 table! { route (id) { id -> BigInt, destination_id -> BigInt, name -> Text, mode -> Text, } }
 table! { mapping_version (id) { id -> BigInt, route_id -> BigInt, digest -> Text, first_seen_at -> BigInt, } }
@@ -47,6 +47,8 @@ table! { attempt (id) {
     outcome -> Text, status -> Nullable<BigInt>, remote_row -> Nullable<Text>, words -> Nullable<Binary>, words_digest -> Binary,
     fields_digest -> Nullable<Binary>, previous_hash -> Binary, hash -> Binary,
 } }
+table! { forgotten (name, at) { name -> Text, at -> BigInt, } }
+table! { chain_link (attempt_id) { attempt_id -> BigInt, previous_hash -> Binary, hash -> Binary, } }
 table! { run (id) {
     id -> BigInt, kind -> Text, portal_id -> Nullable<BigInt>, state -> Text, started_at -> BigInt, finished_at -> Nullable<BigInt>,
     next_page -> BigInt, counts -> Text,

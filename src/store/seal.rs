@@ -11,7 +11,7 @@ use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use hmac::{Hmac, Mac};
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 
 use super::error::StoreError;
 use crate::domain::chance::Entropy;
@@ -114,6 +114,16 @@ impl Sealer {
         keyed_hash(&self.blind, purpose, text)
     }
 
+    /// Destroys the key of a scope for good; a note of it stays, by which older copies of this file recognise it.
+    pub(crate) fn destroy(&mut self, scope: &str) -> Result<(), StoreError> {
+        self.keys.remove(scope);
+        self.unsaved.retain(|(name, _)| name != scope);
+        destroy(&mut self.file, scope)?;
+        // The log holds the page of before until it is folded into the file.
+        self.file.batch_execute("pragma wal_checkpoint(truncate)")?;
+        Ok(())
+    }
+
     fn key(&mut self, scope: &str, entropy: &dyn Entropy) -> Result<[u8; 32], StoreError> {
         if let Some(key) = self.existing(scope)? {
             return Ok(key);
@@ -146,6 +156,79 @@ impl Sealer {
         }
         self.keys.insert(scope.to_owned(), key);
     }
+}
+
+/// What stands before the digest of a key that was destroyed; the row's bytes are the scope.
+const ERASED: &str = "erased/";
+
+/// A key file at rest: what a restore works on.
+pub(crate) struct KeyFile {
+    file: SqliteConnection,
+}
+
+/// Where the key of a scope is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// In the file.
+    There,
+    /// Destroyed on purpose.
+    Erased,
+    /// Not in this file: it is too old.
+    Missing,
+}
+
+impl KeyFile {
+    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+        let mut file = super::open::connect(path)?;
+        file.batch_execute("pragma secure_delete = on; pragma busy_timeout = 5000;")?;
+        Ok(Self { file })
+    }
+
+    /// Destroys every key that was destroyed in another file. By the key, not by its scope: after an earlier restore the same number may be
+    /// somebody else.
+    pub(crate) fn heed_erasures_of(&mut self, other: &mut Self) -> Result<(), StoreError> {
+        let notes: Vec<String> =
+            secret::table.filter(secret::scope.like("erased/%")).select(secret::scope).load(&mut other.file)?;
+        let own: Vec<(String, Vec<u8>)> =
+            secret::table.filter(secret::scope.not_like("erased/%")).load(&mut self.file)?;
+        for (scope, bytes) in own {
+            if notes.contains(&note_of(&bytes)) {
+                destroy(&mut self.file, &scope)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn fate_of(&mut self, scope: &str) -> Result<Fate, StoreError> {
+        let found: Option<String> = secret::table.find(scope).select(secret::scope).first(&mut self.file).optional()?;
+        if found.is_some() {
+            return Ok(Fate::There);
+        }
+        let notes = secret::table.filter(secret::scope.like("erased/%")).filter(secret::bytes.eq(scope.as_bytes()));
+        let erased: i64 = notes.count().get_result(&mut self.file)?;
+        Ok(if erased > 0 { Fate::Erased } else { Fate::Missing })
+    }
+}
+
+fn destroy(file: &mut SqliteConnection, scope: &str) -> Result<(), StoreError> {
+    file.immediate_transaction(|file| {
+        let found: Option<Vec<u8>> = secret::table.find(scope).select(secret::bytes).first(file).optional()?;
+        let Some(bytes) = found else { return Ok(()) };
+        diesel::delete(secret::table.find(scope)).execute(file)?;
+        diesel::insert_into(secret::table)
+            .values((secret::scope.eq(note_of(&bytes)), secret::bytes.eq(scope.as_bytes())))
+            .on_conflict_do_nothing()
+            .execute(file)?;
+        Ok::<_, diesel::result::Error>(())
+    })?;
+    Ok(())
+}
+
+/// The note that a destroyed key leaves: a digest, from which nobody gets the key.
+fn note_of(key: &[u8]) -> String {
+    let digest = Sha256::digest([b"learnsync destroyed key".as_slice(), key].concat());
+    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{ERASED}{hex}")
 }
 
 /// The scope under which a person's columns are sealed.

@@ -338,8 +338,8 @@ fn sync_destination(
                     destination::name.eq(&spec.name),
                     destination::connector.eq(&spec.connector),
                     destination::first_seen_at.eq(now.0),
-                    // It may have been configured, and written to, after the backup that this ledger comes from.
-                    destination::doubt_before.eq(super::doubt::restored_at(db)?),
+                    // It may have been configured, and written to, after the backup that this ledger comes from, or before it was forgotten.
+                    destination::doubt_before.eq(super::doubt::restored_at(db)?.max(super::operate::forgotten_at(db)?)),
                     destination::state.eq("active"),
                 ))
                 .returning(destination::id)

@@ -1,5 +1,8 @@
 //! Reading the ledger beside the daemon: `status` and `explain` have a read-only connection of their own and change nothing.
 
+pub mod browse;
+pub mod receipt;
+
 use std::path::Path;
 
 use diesel::prelude::*;

@@ -13,6 +13,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use super::{Failure, explain, runtime};
+use crate::daemon::{Answer, Order};
 use crate::domain::chance::{Entropy, Generator};
 use crate::domain::time::{Clock, SystemClock};
 use crate::sandbox::{Sandbox, SandboxOptions};
@@ -161,7 +162,12 @@ secrets = {{ api_key = {{ file = "{folder}/bamboohr_key" }} }}
 impl Stage {
     async fn reconcile(&self) -> anyhow::Result<()> {
         let config = crate::config::load(&self.config)?;
-        crate::daemon::ask(&crate::daemon::control_socket(&config), "reconcile").await.map(drop)
+        let socket = crate::daemon::control_socket(&config);
+        match crate::daemon::ask(&socket, &Order::Reconcile).await? {
+            Some(Answer::Done(_)) => Ok(()),
+            Some(Answer::Refused { because }) => bail!(because),
+            None => bail!("no daemon answers at {}", socket.display()),
+        }
     }
 
     fn view(&self) -> anyhow::Result<View> {

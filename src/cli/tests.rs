@@ -1,0 +1,122 @@
+//! The command line as a whole: every command has an example that it takes, and every JSON answer has the fields that OUTPUT.md names.
+
+use std::collections::BTreeSet;
+
+use clap::CommandFactory;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::*;
+use crate::daemon::Done;
+use crate::domain::delivery::Cause;
+use crate::store::tests::{Ledger, Says};
+use crate::store::view::browse::DeliveryFilter;
+
+fn leaves(command: &clap::Command, path: &str, found: &mut Vec<(String, Option<String>)>) {
+    let subcommands: Vec<&clap::Command> = command.get_subcommands().filter(|one| one.get_name() != "help").collect();
+    if subcommands.is_empty() {
+        found.push((path.to_owned(), command.get_after_help().map(ToString::to_string)));
+    }
+    for one in subcommands {
+        leaves(one, &format!("{path} {}", one.get_name()), found);
+    }
+}
+
+/// Words as a shell splits them; quotes are single ones.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for (at, part) in line.split('\'').enumerate() {
+        match at % 2 {
+            0 => words.extend(part.split_whitespace().map(str::to_owned)),
+            _ => words.push(part.to_owned()),
+        }
+    }
+    words
+}
+
+#[test]
+fn every_command_has_an_example_that_it_takes() {
+    let mut found = Vec::new();
+    leaves(&CommandLine::command(), "learnsync", &mut found);
+    assert!(found.len() > 20, "{found:?}");
+    for (path, help) in found {
+        let help = help.unwrap_or_else(|| panic!("`{path} --help` has no example"));
+        let example = help.strip_prefix("Example: ").unwrap_or_else(|| panic!("{path}: {help}"));
+        assert!(example.starts_with(&path), "the example of `{path}` is of another command: {example}");
+        if let Err(error) = CommandLine::try_parse_from(words(example)) {
+            panic!("the example of `{path}` is refused: {error}");
+        }
+    }
+}
+
+#[test]
+fn the_command_line_is_consistent_and_every_page_of_the_manual_can_be_written() {
+    CommandLine::command().debug_assert();
+    let folder = tempfile::tempdir().expect("a folder");
+    clap_mangen::generate_to(CommandLine::command(), folder.path()).expect("writes");
+    let page = std::fs::read_to_string(folder.path().join("learnsync-deliveries-retry.1")).expect("is there");
+    assert!(page.contains("Example: learnsync deliveries retry"), "{page}");
+    let mut script = Vec::new();
+    clap_complete::generate(clap_complete::Shell::Bash, &mut CommandLine::command(), "learnsync", &mut script);
+    assert!(String::from_utf8_lossy(&script).contains("retry"));
+}
+
+/// The fields of a value: `a`, `a[].b`, `a.b`. What stands below `skip` is told elsewhere.
+fn fields(value: &Value, path: &str, skip: &str, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(map) => {
+            for (name, value) in map {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                found.insert(path.clone());
+                if path != skip {
+                    fields(value, &path, skip, found);
+                }
+            }
+        }
+        Value::Array(all) => all.iter().for_each(|one| fields(one, &format!("{path}[]"), skip, found)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// The fields that OUTPUT.md names for a command.
+fn documented(page: &str, title: &str) -> BTreeSet<String> {
+    let section = page
+        .split("\n## ")
+        .find(|section| section.lines().next() == Some(title))
+        .unwrap_or_else(|| panic!("OUTPUT.md has no section \"{title}\""));
+    let cells = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    cells.map(|(field, _)| field.to_owned()).collect()
+}
+
+fn compare(title: &str, value: &impl Serialize, skip: &str) {
+    let page = include_str!("OUTPUT.md");
+    let mut found = BTreeSet::new();
+    fields(&serde_json::to_value(value).expect("is plain data"), "", skip, &mut found);
+    assert_eq!(documented(page, title), found, "src/cli/OUTPUT.md, \"{title}\", and what the program prints");
+}
+
+#[tokio::test]
+async fn what_is_documented_of_the_json_answers_is_what_the_program_prints() {
+    let ledger = Ledger::new().await;
+    ledger.completes(1, "Ana", "Nowak").await;
+    ledger.deliver(&Says::Refuses(Cause::Rejected)).await;
+    let mut view = ledger.view();
+    let deliveries = view.list_deliveries(&DeliveryFilter::default(), 1).expect("lists");
+    compare("deliveries list", &deliveries, "");
+    let delivery = view.show_delivery(deliveries.deliveries[0].id).expect("reads").expect("is there");
+    compare("deliveries show", &delivery, "delivery");
+    ledger.store.retry_delivery(crate::domain::ids::DeliveryId(1)).await.expect("retries");
+    ledger.deliver(&Says::Takes).await;
+    let (receipt, proof) = view.receipt(1).expect("reads").expect("is there");
+    compare("receipt show", &receipt, "");
+    compare("receipt verify", &proof, "");
+    compare("events list", &view.list_events(1).expect("lists"), "");
+    compare("events show", &view.show_event(1).expect("reads").expect("is there"), "event");
+    compare("links list", &view.list_links(None, None, 1).expect("lists"), "");
+    compare("destinations list", &view.list_destinations().expect("lists"), "");
+    let probed = check::Probed { destination: "hr".to_owned(), account: None, error: None };
+    compare("destinations probe", &[probed], "");
+    compare("audit chain", &audit::ChainReport { attempts: Some(1), first_break: None }, "");
+    compare("restore", &copies::RestoreReport { kept: None, copied_at: None, erased: 0 }, "");
+    compare("commands that change something", &Done { words: String::new(), deliveries: None }, "");
+}

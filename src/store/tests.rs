@@ -1,0 +1,231 @@
+//! A ledger in a temporary folder for tests of the rooms around it: learners with one completion each, delivered or parked as told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use chrono_tz::Tz;
+use learnsync_sdk::{Learner, PersonMatch, RecordKind, RouteMode, SlotRule};
+
+use super::{
+    DestinationRows, DestinationSpec, NewEvent, NextLane, NextSubject, Open, Read, RouteSpec, Store, Taken, Threading,
+};
+use crate::config::History;
+use crate::domain::chance::Generator;
+use crate::domain::delivery::{Attempt, AttemptAction, Cause, DueDelivery, Held, LinkFound, Next, Outcome};
+use crate::domain::event::{EventName, RawEvent, Reading};
+use crate::domain::ids::PersonId;
+use crate::domain::record::{LearnerRecords, Record};
+use crate::domain::time::{Clock, LmsTime, Timestamp};
+use crate::pipeline::plan::{Plan, PlannedRoute};
+use crate::store::view::View;
+
+/// When the world begins.
+pub(crate) const NOW: i64 = 1_800_000_000_000;
+
+/// A clock that a test sets.
+pub(crate) struct HandClock(AtomicI64);
+
+impl Clock for HandClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// A store with one destination `hr` and whoever was added.
+pub(crate) struct Ledger {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) clock: Arc<HandClock>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) hr: DestinationRows,
+}
+
+/// What the target answers.
+pub(crate) enum Says {
+    Takes,
+    Refuses(Cause),
+}
+
+/// A learner's LMS id.
+pub(crate) fn lms_id(number: u32) -> String {
+    format!("a14c149a-2ce0-41d4-b532-{number:012}")
+}
+
+pub(crate) fn open(folder: &Path, clock: Arc<HandClock>, seed: u64) -> Store {
+    Open {
+        path: folder.to_owned(),
+        installation: "test".to_owned(),
+        threading: Threading::Inline,
+        clock,
+        entropy: Arc::new(Generator::seeded(seed)),
+        pages_max: None,
+    }
+    .open()
+    .expect("the store opens")
+}
+
+fn spec(name: &str) -> DestinationSpec {
+    let route =
+        RouteSpec { name: "done".to_owned(), mode: RouteMode::State, mapping_digest: "first mapping".to_owned() };
+    DestinationSpec { name: name.to_owned(), connector: "fake".to_owned(), routes: vec![route] }
+}
+
+impl Ledger {
+    pub(crate) async fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let clock = Arc::new(HandClock(NOW.into()));
+        let store = Arc::new(open(folder.path(), Arc::clone(&clock), 1));
+        let mut topology = store.sync_topology(vec![spec("hr")]).await.expect("keeps the destinations");
+        let hr = topology.destinations.remove("hr").expect("was configured");
+        Self { folder, clock, store, hr }
+    }
+
+    /// The daemon's next start finds these destinations in the configuration.
+    pub(crate) async fn configure(&self, names: &[&str]) -> BTreeMap<String, DestinationRows> {
+        let specs = names.iter().map(|name| spec(name)).collect();
+        self.store.sync_topology(specs).await.expect("keeps the destinations").destinations
+    }
+
+    pub(crate) fn later(&self, ms: i64) {
+        self.clock.0.fetch_add(ms, Ordering::SeqCst);
+    }
+
+    pub(crate) fn view(&self) -> View {
+        View::open(self.folder.path()).expect("the store can be looked into")
+    }
+
+    /// A webhook about a learner comes, and the LMS says what they completed.
+    pub(crate) async fn completes(&self, number: u32, first_name: &str, last_name: &str) {
+        self.later(60_000);
+        self.hook(number).await;
+        let NextSubject::Dirty(claimed) = self.store.next_subject().await.expect("claims") else {
+            panic!("the hook made nobody dirty")
+        };
+        let learner = Learner {
+            id: lms_id(number),
+            email: Some(format!("{first_name}@example.org").to_lowercase()),
+            first_name: Some(first_name.to_owned()),
+            last_name: Some(last_name.to_owned()),
+            is_active: true,
+            ..Learner::default()
+        };
+        let record = Record {
+            kind: RecordKind::Completion,
+            id: format!("e{number}"),
+            learner_id: lms_id(number),
+            title: "Fire safety".to_owned(),
+            achieved: Some(LmsTime::Instant(self.clock.now())),
+            valid_until: None,
+            course: None,
+            score: None,
+            credits: None,
+            minutes: None,
+            notes: None,
+        };
+        let records = LearnerRecords { records: vec![record], complete: BTreeSet::from([RecordKind::Completion]) };
+        let read = Read { started_at: self.clock.now(), learner: Some(learner), records };
+        let plan = Plan {
+            routes: vec![PlannedRoute {
+                destination: self.hr.id,
+                route: self.hr.routes["done"].id,
+                record: RecordKind::Completion,
+                mode: RouteMode::State,
+                slot: SlotRule::Record,
+                history: History::All,
+                first_seen_at: self.hr.first_seen_at,
+                zone: Tz::UTC,
+            }],
+        };
+        self.store.complete_refresh(claimed, read, move |facts| plan.changes(facts)).await.expect("is kept");
+    }
+
+    /// A webhook, read by intake.
+    pub(crate) async fn hook(&self, number: u32) {
+        let raw = RawEvent {
+            portal: "main".to_owned(),
+            method: "POST".to_owned(),
+            content_type: "application/json".to_owned(),
+            body: format!("{{\"userId\":\"{}\"}}", lms_id(number)).into_bytes(),
+        };
+        self.store.append_event(raw).await.expect("is kept");
+        let events = self.store.take_new_events().await.expect("takes");
+        let taken = |event: NewEvent| {
+            let reading = Reading {
+                name: EventName::EnrollmentCompleted,
+                user_id: Some(lms_id(number)),
+                ids: BTreeMap::new(),
+                oddity: None,
+            };
+            let mut dedupe = [0; 32];
+            dedupe[..8].copy_from_slice(&event.id.to_le_bytes());
+            Taken { event, readings: vec![(reading, dedupe)] }
+        };
+        self.store.finish_intake(events.into_iter().map(taken).collect()).await.expect("intake ends");
+    }
+
+    /// Delivers what is due, person by person; answers how many deliveries there were.
+    pub(crate) async fn deliver(&self, says: &Says) -> usize {
+        let mut count = 0;
+        while let NextLane::Due(lane) = self.store.next_lane(self.hr.id).await.expect("claims") {
+            let work = &lane.work;
+            let remote = match &work.link {
+                Some(link) => link.remote_person.clone(),
+                None => format!("p{}", work.person.0),
+            };
+            if work.link.is_none() {
+                let rule = learnsync_sdk::MatchRule::Email;
+                let found = PersonMatch::Found { person: remote.clone(), rule };
+                let found = LinkFound { person: work.person, found };
+                self.store.commit_link(self.hr.id, found).await.expect("the link is kept");
+            }
+            let ids = work.due.iter().map(|due| (due.id, remote.clone())).collect();
+            self.store.begin_sending(self.hr.id, ids).await.expect("sending is kept");
+            let outcomes = work.due.iter().map(|due| self.outcome(due, &remote, says)).collect();
+            self.store.commit_outcomes(self.hr.id, outcomes).await.expect("outcomes are kept");
+            count += work.due.len();
+        }
+        count
+    }
+
+    fn outcome(&self, due: &DueDelivery, remote: &str, says: &Says) -> Outcome {
+        let (outcome, status, next) = match says {
+            Says::Takes => {
+                let held = Held {
+                    person: remote.to_owned(),
+                    row: Some(format!("row{}", due.id)),
+                    mapping: self.hr.routes["done"].mapping,
+                };
+                ("taken", 201, Next::Settled(held))
+            }
+            Says::Refuses(cause) => {
+                ("rejected", 400, Next::Parked { cause: cause.clone(), detail: "the target says no".to_owned() })
+            }
+        };
+        Outcome {
+            delivery: due.id,
+            fingerprint: due.fingerprint.clone(),
+            attempt: Some(Attempt {
+                action: AttemptAction::Put,
+                started_at: self.clock.now(),
+                finished_at: self.clock.now(),
+                outcome,
+                status: Some(status),
+                remote_row: None,
+                words: "its own words".to_owned(),
+                fields_digest: None,
+            }),
+            next,
+        }
+    }
+
+    pub(crate) async fn person(&self, number: u32) -> PersonId {
+        self.store.person_of("main", &lms_id(number)).await.expect("looks").expect("was read")
+    }
+
+    /// The state of each delivery, by number.
+    pub(crate) fn states(&self) -> Vec<String> {
+        let list = self.view().list_deliveries(&Default::default(), 100).expect("lists");
+        list.deliveries.into_iter().rev().map(|delivery| delivery.state).collect()
+    }
+}
