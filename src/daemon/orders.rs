@@ -211,13 +211,19 @@ impl Desk {
             ("paused", _) => {}
             _ => bail!("{name} is not paused, there is nothing to resume"),
         }
-        self.store.resume_destination(known.id).await.context("end the pause")?;
+        let asked_until = self.store.resume_destination(known.id).await.context("end the pause")?;
         if let Some(destination) = self.running(name) {
             destination.with_breaker(Breaker::close);
-            destination.gate.open();
+            match asked_until {
+                Some(until) => destination.gate.close(PauseEnd::At(until)),
+                None => destination.gate.open(),
+            }
         }
         self.ring(name);
-        Done::of(format!("{name} is written to again"))
+        Done::of(match asked_until {
+            Some(until) => format!("{name} asked us to wait until {until}: it is written to again from then on"),
+            None => format!("{name} is written to again"),
+        })
     }
 
     async fn rebase(&self, name: &str) -> anyhow::Result<Done> {

@@ -6,8 +6,9 @@ use super::ledger::{becomes_due, make_pending};
 use super::schema::{
     attempt, chain_link, delivery, delivery_queue, destination, forgotten, link, mapping_version, route,
 };
-use super::{OPERATOR, Store, StoreError};
-use crate::domain::delivery::DeliveryState;
+use super::topology::keep_pause;
+use super::{Store, StoreError};
+use crate::domain::delivery::{DeliveryState, OPERATOR};
 use crate::domain::ids::{DeliveryId, DestinationId, PersonId};
 
 /// Most rows that one step of forgetting touches: the writer does other things in between.
@@ -89,13 +90,9 @@ impl Store {
         let reason = reason.to_owned();
         self.writer
             .run("pause_by_operator", move |tx| {
+                keep_pause(tx.db, id, OPERATOR, None)?;
                 diesel::update(destination::table.find(id.0).filter(destination::state.ne("retired")))
-                    .set((
-                        destination::state.eq("paused"),
-                        destination::pause_cause.eq(OPERATOR),
-                        destination::pause_reason.eq(reason),
-                        destination::paused_until.eq(None::<i64>),
-                    ))
+                    .set(destination::pause_reason.eq(reason))
                     .execute(tx.db)?;
                 Ok(())
             })

@@ -158,31 +158,7 @@ impl Store {
         until: Option<Timestamp>,
     ) -> Result<(), StoreError> {
         let cause = cause.to_owned();
-        self.writer
-            .run("pause_destination", move |tx| {
-                let row = destination::table.find(id.0).filter(destination::state.ne("retired"));
-                let paused_by: Option<(Option<String>, Option<i64>)> =
-                    row.select((destination::pause_cause, destination::paused_until)).first(tx.db).optional()?;
-                let (paused_by, until_before) = paused_by.unwrap_or_default();
-                let asked_until = match (paused_by.as_deref(), cause.as_str()) {
-                    // The time that a target asked for outlives the operator's pause around it.
-                    (Some(THROTTLED), OPERATOR) => until_before,
-                    (Some(OPERATOR), THROTTLED) => until_before.max(until.map(|at| at.0)),
-                    (Some(OPERATOR), _) => until_before,
-                    _ => until.map(|at| at.0),
-                };
-                // What a person paused, only a person resumes.
-                let cause = if paused_by.as_deref() == Some(OPERATOR) { OPERATOR } else { &cause };
-                diesel::update(row)
-                    .set((
-                        destination::state.eq("paused"),
-                        destination::pause_cause.eq(cause),
-                        destination::paused_until.eq(asked_until),
-                    ))
-                    .execute(tx.db)?;
-                Ok(())
-            })
-            .await
+        self.writer.run("pause_destination", move |tx| keep_pause(tx.db, id, &cause, until)).await
     }
 
     /// Ends a pause that a target or a failure caused; one by an operator stands.
@@ -253,6 +229,30 @@ impl Store {
             })
             .await
     }
+}
+
+/// Keeps a pause, beside one that stands: what a person paused, only a person resumes, and the time that a target asked for outlives that.
+pub(super) fn keep_pause(
+    db: &mut SqliteConnection,
+    id: DestinationId,
+    cause: &str,
+    until: Option<Timestamp>,
+) -> Result<(), StoreError> {
+    let row = destination::table.find(id.0).filter(destination::state.ne("retired"));
+    let stands: Option<(Option<String>, Option<i64>)> =
+        row.select((destination::pause_cause, destination::paused_until)).first(db).optional()?;
+    let (paused_by, until_before) = stands.unwrap_or_default();
+    let until = until.map(|at| at.0);
+    let (cause, until) = match (paused_by.as_deref(), cause) {
+        (Some(THROTTLED), OPERATOR) => (OPERATOR, until_before),
+        (Some(OPERATOR), THROTTLED) => (OPERATOR, until_before.max(until)),
+        (Some(OPERATOR), _) => (OPERATOR, until_before),
+        (_, cause) => (cause, until),
+    };
+    diesel::update(row)
+        .set((destination::state.eq("paused"), destination::pause_cause.eq(cause), destination::paused_until.eq(until)))
+        .execute(db)?;
+    Ok(())
 }
 
 /// Nothing is called before this time; a pause that lasts longer stands.

@@ -5,14 +5,15 @@ use learnsync_sdk::Learner;
 use serde::Serialize;
 
 use super::{DeliveryView, View};
+use crate::domain::delivery::OPERATOR;
 use crate::domain::ids::SubjectId;
 use crate::domain::time::Timestamp;
+use crate::store::StoreError;
 use crate::store::queue::from_json;
 use crate::store::schema::{
     attempt, delivery, destination, event, intake, link, person, portal, reading, record, route, subject,
 };
 use crate::store::seal::person_scope;
-use crate::store::{OPERATOR, StoreError};
 
 /// Most rows of a list.
 pub const ROWS_MAX: u32 = 10_000;
