@@ -19,6 +19,7 @@ use crate::fail_point;
 use crate::lms::absorb::{Absorb, AbsorbSettings, TokenVault};
 use crate::mapping::{Mapping, sources_of};
 use crate::pipeline::destination::{Destination, Gate, References, Route};
+use crate::pipeline::pace::Pace;
 use crate::store::{DestinationRows, DestinationSpec, RouteSpec};
 
 /// All that was built.
@@ -125,6 +126,7 @@ impl BuiltDestination {
             installation: installation.to_owned(),
             breaker: std::sync::Mutex::default(),
             gate: Gate::default(),
+            pace: Pace::new(self.description.batch_interval_ms),
             unkept: std::sync::Mutex::default(),
             references: References::default(),
         }

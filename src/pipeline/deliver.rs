@@ -14,6 +14,7 @@ use tracing::{debug, info, warn};
 
 use super::breaker::PROBE_MS;
 use super::destination::{Destination, PauseEnd, Route};
+use super::pace::Slot;
 use super::retry::{Circumstances, Decision, During, decide, throttled_until};
 use super::worker::{Bell, Turn, Work};
 use crate::domain::chance::Entropy;
@@ -74,6 +75,10 @@ impl Work for Deliver {
 
     async fn run_once(&self) -> Result<Turn, StoreError> {
         self.look_up_unkept().await?;
+        let slot = match self.destination.pace.reserve(self.clock.now()) {
+            Ok(slot) => slot,
+            Err(until) => return Ok(Turn::Rest(Some(until))),
+        };
         let mut lanes = Vec::new();
         while lanes.len() < self.destination.description.persons_per_batch_max {
             match self.store.next_lane(self.destination.id).await? {
@@ -89,7 +94,7 @@ impl Work for Deliver {
             return self.recognise().await;
         }
         self.more.ring();
-        self.serve(lanes).await?;
+        self.serve(lanes, &slot).await?;
         Ok(Turn::Worked)
     }
 }
@@ -99,7 +104,7 @@ impl Deliver {
         self.destination.gate.is_closed(self.clock.now())
     }
 
-    async fn serve(&self, lanes: Vec<ClaimedLane>) -> Result<(), StoreError> {
+    async fn serve(&self, lanes: Vec<ClaimedLane>, slot: &Slot<'_>) -> Result<(), StoreError> {
         let references = match self.destination.reference_table(&*self.clock).await {
             Ok(Some(references)) => references,
             Ok(None) => return Ok(()),
@@ -135,7 +140,7 @@ impl Deliver {
         if ready.is_empty() || self.is_closed() {
             return Ok(());
         }
-        self.write(ready).await
+        self.write(ready, slot).await
     }
 
     /// Whether the outcome of an earlier write must be known before anything is written. A keyed target knows our mark again, and a
@@ -378,12 +383,12 @@ impl Deliver {
     }
 
     /// Commits that the writes begin, writes, and commits what came of it.
-    async fn write(&self, mut ready: Vec<Ready>) -> Result<(), StoreError> {
+    async fn write(&self, mut ready: Vec<Ready>, slot: &Slot<'_>) -> Result<(), StoreError> {
         let ids = ready.iter().map(|ready| (ready.due.id, ready.change.person.clone())).collect();
         let begun = self.store.begin_sending(self.destination.id, ids).await?;
         ready.retain(|ready| begun.contains(&ready.due.id));
         // From here on `sending` is on disk: whatever fails, somebody must look these up.
-        let kept = self.write_begun(&ready).await;
+        let kept = self.write_begun(&ready, slot).await;
         if kept.is_err() {
             self.unkept().extend(begun);
         }
@@ -406,13 +411,14 @@ impl Deliver {
         Ok(())
     }
 
-    async fn write_begun(&self, ready: &[Ready]) -> Result<(), StoreError> {
+    async fn write_begun(&self, ready: &[Ready], slot: &Slot<'_>) -> Result<(), StoreError> {
         fail_point::reach(fail_point::AFTER_SENDING);
         if ready.is_empty() || self.is_closed() {
             // Nothing was sent: the pause began while `sending` was committed.
             return self.commit(ready.iter().map(|ready| self.unsent(&ready.due)).collect()).await;
         }
         let started_at = self.clock.now();
+        slot.begin(started_at);
         let batch: Vec<Change> = ready.iter().map(|ready| ready.change.clone()).collect();
         let answers = tokio::time::timeout(BATCH_TIME_MAX, self.destination.connector.deliver(&batch)).await;
         fail_point::reach(fail_point::AFTER_WRITE);
@@ -710,3 +716,6 @@ fn too_slow() -> DeliveryError {
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests;

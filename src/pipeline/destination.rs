@@ -7,6 +7,7 @@ use learnsync_sdk::{Connector, DeliveryError, Description, MatchRule};
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::breaker::Breaker;
+use super::pace::Pace;
 use crate::domain::ids::{DeliveryId, DestinationId, MappingId, RouteId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::mapping::{Mapping, ReferenceTable};
@@ -49,6 +50,8 @@ pub struct Destination {
     pub breaker: Mutex<Breaker>,
     /// Who may call the target at this moment.
     pub gate: Gate,
+    /// How far apart batches begin.
+    pub pace: Pace,
     /// Writes whose outcome could not be kept: the store failed between them and their commit.
     pub unkept: Mutex<Vec<DeliveryId>>,
     /// Lists and keeps reference data.

@@ -4,6 +4,7 @@ pub mod breaker;
 pub mod deliver;
 pub mod destination;
 pub mod intake;
+pub mod pace;
 pub mod plan;
 pub mod portal;
 pub mod refresh;
