@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use learnsync_sdk::{
     Action, AfterUnknown, BlindRepeat, Change, Claim, DeliveryError, ErrorKind, Fields, Observation, PersonMatch,
-    Place, Receipt,
+    Place, Receipt, RouteMode,
 };
 use sha2::{Digest, Sha256};
 use tracing::{debug, info, warn};
@@ -16,6 +16,7 @@ use super::breaker::PROBE_MS;
 use super::destination::{Destination, PauseEnd, Route};
 use super::pace::Slot;
 use super::retry::{Circumstances, Decision, During, decide, throttled_until};
+use super::telling::When;
 use super::worker::{Bell, Turn, Work};
 use crate::domain::chance::Entropy;
 use crate::domain::delivery::{Attempt, AttemptAction, Cause, DueDelivery, Held, LaneWork, LinkFound, Next, Outcome};
@@ -104,7 +105,12 @@ impl Deliver {
         self.destination.gate.is_closed(self.clock.now())
     }
 
-    async fn serve(&self, lanes: Vec<ClaimedLane>, slot: &Slot<'_>) -> Result<(), StoreError> {
+    async fn serve(&self, mut lanes: Vec<ClaimedLane>, slot: &Slot<'_>) -> Result<(), StoreError> {
+        self.set_aside(&mut lanes).await?;
+        lanes.retain(|lane| !lane.work.due.is_empty());
+        if lanes.is_empty() {
+            return Ok(());
+        }
         let references = match self.destination.reference_table(&*self.clock).await {
             Ok(Some(references)) => references,
             Ok(None) => return Ok(()),
@@ -143,6 +149,47 @@ impl Deliver {
         self.write(ready, slot).await
     }
 
+    /// Takes out what is not told now: it waits for the end of the quiet hours, or is too old.
+    async fn set_aside(&self, lanes: &mut [ClaimedLane]) -> Result<(), StoreError> {
+        let mut outcomes = Vec::new();
+        for lane in lanes {
+            // What may have been taken and is not tried again is decided at any hour.
+            lane.work.due.retain(|due| match self.untold(due).filter(|_| !self.is_blocked(due)) {
+                None => true,
+                Some(next) => {
+                    let fingerprint = due.fingerprint.clone();
+                    outcomes.push(Outcome { delivery: due.id, fingerprint, attempt: None, next });
+                    false
+                }
+            });
+        }
+        if outcomes.is_empty() { Ok(()) } else { self.commit(outcomes).await }
+    }
+
+    /// What becomes of a delivery that is not told now; none when it may be.
+    fn untold(&self, due: &DueDelivery) -> Option<Next> {
+        let telling = &self.destination.telling;
+        let is_told = self.destination.routes.get(&due.route).is_some_and(|route| route.mode == RouteMode::Append);
+        if !is_told || fail_point::is_broken_on_purpose("quiet") {
+            return None;
+        }
+        match telling.when(due.record.achieved, due.wanted_at, self.clock.now()) {
+            When::Now => None,
+            When::At(due_at) => {
+                let detail = format!("it is quiet at {} until {due_at}", self.destination.name);
+                Some(Next::Waits { due_at, cause: Cause::QuietHours, detail })
+            }
+            When::Never if due.is_uncertain => {
+                let detail = format!("no answer came, and after {} it is not told again", telling.late_after());
+                Some(Next::Skipped { cause: Cause::MaybeLost, detail })
+            }
+            When::Never => {
+                let detail = format!("it waited until it was older than {}", telling.late_after());
+                Some(Next::Skipped { cause: Cause::WaitedTooLong, detail })
+            }
+        }
+    }
+
     /// Whether the outcome of an earlier write must be known before anything is written. A keyed target knows our mark again, and a
     /// blind one may have said that it would rather repeat.
     fn is_blocked(&self, due: &DueDelivery) -> bool {
@@ -170,7 +217,8 @@ impl Deliver {
             delivery: due.id,
             fingerprint: due.fingerprint.clone(),
             attempt: None,
-            next: Next::MaybeLost {
+            next: Next::Skipped {
+                cause: Cause::MaybeLost,
                 detail: format!("no answer came, and {} cannot be asked whether it took it", self.destination.name),
             },
         });
@@ -413,8 +461,8 @@ impl Deliver {
 
     async fn write_begun(&self, ready: &[Ready], slot: &Slot<'_>) -> Result<(), StoreError> {
         fail_point::reach(fail_point::AFTER_SENDING);
-        if ready.is_empty() || self.is_closed() {
-            // Nothing was sent: the pause began while `sending` was committed.
+        if ready.is_empty() || self.is_closed() || ready.iter().any(|ready| self.untold(&ready.due).is_some()) {
+            // Nothing was sent: the pause or the quiet hours began while `sending` was committed.
             return self.commit(ready.iter().map(|ready| self.unsent(&ready.due)).collect()).await;
         }
         let started_at = self.clock.now();

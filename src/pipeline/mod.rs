@@ -9,4 +9,5 @@ pub mod plan;
 pub mod portal;
 pub mod refresh;
 pub mod retry;
+pub mod telling;
 pub mod worker;

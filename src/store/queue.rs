@@ -148,6 +148,7 @@ fn lane(tx: &mut Tx<'_>, destination: DestinationId, id: PersonId, now: Timestam
             delivery::sending_person,
             delivery::tries,
             delivery::attempts,
+            delivery::wanted_at,
         ))
         .load(tx.db)?;
     let due = rows
@@ -168,6 +169,7 @@ fn lane(tx: &mut Tx<'_>, destination: DestinationId, id: PersonId, now: Timestam
                 sending_person: row.sending_person,
                 tries: u32::try_from(row.tries).unwrap_or(u32::MAX),
                 attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
+                wanted_at: Timestamp(row.wanted_at),
             })
         })
         .collect::<Result<_, StoreError>>()?;
@@ -190,6 +192,7 @@ struct DueRow {
     sending_person: Option<String>,
     tries: i64,
     attempts: i64,
+    wanted_at: i64,
 }
 
 /// Reads a sealed column's JSON.

@@ -622,6 +622,7 @@ mod tests {
     use crate::domain::event::{EventName, RawEvent, Reading};
     use crate::domain::time::Clock;
     use crate::pipeline::plan::{Plan, PlannedRoute};
+    use crate::pipeline::telling::Telling;
     use crate::store::{DestinationSpec, NextLane, Open, RouteSpec, Taken, Threading, Topology};
 
     struct FixedClock(std::sync::atomic::AtomicI64);
@@ -671,6 +672,7 @@ mod tests {
                 history: History::All,
                 first_seen_at: hr.first_seen_at,
                 zone: Tz::UTC,
+                telling: Telling { quiet_hours: None, late_after_ms: 86_400_000, zone: Tz::UTC },
             }],
         };
         World { _folder: folder, clock, store, topology, plan }

@@ -1,4 +1,4 @@
-//! Deliver against a target that appends, under a paused clock: when batches begin.
+//! Deliver against a target that appends, under a paused clock: when batches begin, what waits for the morning, and what is too old.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -6,15 +6,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chrono_tz::Tz;
 use learnsync_sdk::{
-    Account, Connector, Description, FieldType, Learner, MatchRule, RecordKind, Reference, RouteMode, SlotRule,
-    TargetField, TargetObject,
+    Account, Connector, Description, FieldType, Learner, MatchRule, RecordKind, Reference, SlotRule, TargetField,
+    TargetObject,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::*;
-use crate::config::{History, SourceConfig};
+use crate::config::{self, History, SourceConfig};
 use crate::domain::chance::Generator;
 use crate::domain::event::{EventName, RawEvent, Reading};
 use crate::domain::record::{LearnerRecords, Record};
@@ -23,8 +23,12 @@ use crate::mapping::Mapping;
 use crate::pipeline::destination::{Gate, References};
 use crate::pipeline::pace::Pace;
 use crate::pipeline::plan::{Plan, PlannedRoute};
+use crate::pipeline::telling::{QuietHours, Telling};
 use crate::pipeline::worker::{REST_MAX, work};
+use crate::store::view::{DeliveryView, View};
 use crate::store::{DestinationSpec, NextSubject, Open, Read, RouteSpec, Taken, Threading};
+
+const HOUR_MS: i64 = 3_600_000;
 
 /// Wall-clock time is this base plus tokio's paused clock.
 struct PausedClock {
@@ -98,13 +102,14 @@ impl Work for Counted {
 /// How the destination is set up.
 struct Setup {
     begins: &'static str,
+    quiet: Option<(&'static str, &'static str)>,
     persons_per_batch_max: usize,
     interval_ms: u32,
     takes: Duration,
 }
 
 struct World {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     clock: Arc<PausedClock>,
     store: Arc<Store>,
     destination: Arc<Destination>,
@@ -132,6 +137,13 @@ async fn world(setup: Setup) -> World {
     let spec = DestinationSpec { name: "cheers".to_owned(), connector: "space".to_owned(), routes: vec![route] };
     let topology = store.sync_topology(vec![spec]).await.expect("keeps the destinations");
     let rows = &topology.destinations["cheers"];
+    let time = |text: &str| text.parse().expect("a time of the day");
+    let quiet = |(from, until)| config::QuietHours { from: time(from), until: time(until), zone: None };
+    let telling = Telling {
+        quiet_hours: setup.quiet.map(|hours| QuietHours::new(&quiet(hours), Tz::UTC)),
+        late_after_ms: 24 * HOUR_MS,
+        zone: Tz::UTC,
+    };
     let (sender, told) = mpsc::unbounded_channel();
     let connector = Arc::new(Space { clock: clock.clone(), told: sender, takes: setup.takes });
     let fields = BTreeMap::from([(
@@ -143,6 +155,7 @@ async fn world(setup: Setup) -> World {
     let row = rows.routes["done"];
     let route = Route {
         name: "done".to_owned(),
+        mode: RouteMode::Append,
         object: "message".to_owned(),
         mapping: Arc::new(mapping),
         mapping_id: row.mapping,
@@ -158,6 +171,7 @@ async fn world(setup: Setup) -> World {
         breaker: Mutex::default(),
         gate: Gate::default(),
         pace: Pace::new(setup.interval_ms),
+        telling: telling.clone(),
         unkept: Mutex::default(),
         references: References::default(),
     };
@@ -170,9 +184,10 @@ async fn world(setup: Setup) -> World {
         history: History::All,
         first_seen_at: rows.first_seen_at,
         zone: Tz::UTC,
+        telling,
     };
     World {
-        _folder: folder,
+        folder,
         clock,
         store: Arc::new(store),
         destination: Arc::new(destination),
@@ -280,13 +295,39 @@ impl World {
         while workers.join_next().await.is_some() {}
         calls
     }
+
+    /// Delivers until there is nothing to do now; answers until when.
+    async fn rests_until(&self) -> Option<Timestamp> {
+        let step = self.step();
+        loop {
+            if let Turn::Rest(until) = step.run_once().await.expect("the store works") {
+                return until;
+            }
+        }
+    }
+
+    fn delivery(&self, number: usize) -> DeliveryView {
+        let mut view = View::open(self.folder.path()).expect("the store is there");
+        let mut found = view.explain(&learner_id(number)).expect("is read");
+        let mut records = found.remove(0).records;
+        records.remove(0).deliveries.remove(0)
+    }
 }
 
 const BUSY: Setup = Setup {
     begins: "2026-12-01T12:00:00Z",
+    quiet: None,
     persons_per_batch_max: 3,
     interval_ms: 1_000,
     takes: Duration::from_millis(1_500),
+};
+
+const NIGHTLY: Setup = Setup {
+    begins: "2026-12-01T21:00:00Z",
+    quiet: Some(("20:00", "07:00")),
+    persons_per_batch_max: 50,
+    interval_ms: 1_000,
+    takes: Duration::ZERO,
 };
 
 #[tokio::test(start_paused = true)]
@@ -304,4 +345,35 @@ async fn batches_of_two_workers_begin_exactly_one_distance_apart() {
     // For each batch its own turn, one that finds no slot yet for each worker, and one that was woken for nothing.
     let turns = world.turns.load(Ordering::SeqCst);
     assert!(turns <= 4 * calls.len(), "{turns} turns for {} batches", calls.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_gathers_in_quiet_hours_is_one_batch_when_they_end() {
+    let mut world = world(NIGHTLY).await;
+    for number in 1..=20 {
+        world.completes(number).await;
+    }
+    let morning = at("2026-12-02T07:00:00Z");
+    assert_eq!(world.rests_until().await, Some(morning));
+    let waits = world.delivery(7);
+    assert_eq!((waits.state.as_str(), waits.cause.as_deref()), ("pending", Some("quiet_hours")));
+    assert_eq!(waits.due_at, Some(morning));
+    assert_eq!(waits.cause_detail.as_deref(), Some("it is quiet at cheers until 2026-12-02T07:00:00Z"));
+    assert_eq!(world.tells(20).await, [(morning, 20)]);
+    let told = world.delivery(7);
+    assert_eq!((told.state.as_str(), told.cause, told.attempts.len()), ("settled", None, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waited_too_long_is_not_told_and_says_why() {
+    let mut world = world(BUSY).await;
+    world.completes(1).await;
+    tokio::time::advance(Duration::from_secs(23 * 3_600)).await;
+    world.completes(2).await;
+    tokio::time::advance(Duration::from_secs(3_601)).await;
+    assert_eq!(world.tells(1).await.len(), 1);
+    let late = world.delivery(1);
+    assert_eq!((late.state.as_str(), late.cause.as_deref()), ("skipped", Some("waited_too_long")));
+    assert_eq!((late.cause_detail.as_deref(), late.due_at), (Some("it waited until it was older than 24 h"), None));
+    assert_eq!(world.delivery(2).state, "settled");
 }

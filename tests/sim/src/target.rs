@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::Timelike;
+use learnsync::domain::time::Clock;
 use learnsync_sdk::{
     Account, Action, BlindRepeat, Change, Claim, Connector, DeliveryError, Description, ErrorKind, FieldType, Fields,
     Learner, MatchRule, Observation, PersonMatch, Place, Receipt, Reference, RetryAfter, TargetField, TargetObject,
@@ -17,6 +19,9 @@ use crate::world::{World, lock};
 
 /// How long the key-less target may still be committing after its answer was lost, in seconds.
 pub const SETTLE_SECONDS: u32 = 60;
+
+/// From and until which hour nothing is told, in UTC.
+pub const QUIET: (u32, u32) = (1, 6);
 
 /// How far apart the batches of a target that takes messages must be, in milliseconds.
 const BATCH_INTERVAL_MS: u32 = 1_000;
@@ -585,7 +590,7 @@ impl Target {
         }
     }
 
-    /// What a target that takes messages wants: some time between two.
+    /// What a target that takes messages wants: some time between two, and none at night, by the clock that the daemon sees.
     fn check_manners(&self) {
         if !matches!(self.kind, Kind::Append(_)) {
             return;
@@ -595,6 +600,9 @@ impl Target {
         let is_same_life = last.0 >= self.world.life_began_ms() && last.1 == offset;
         if is_same_life && now - last.0 < i64::from(BATCH_INTERVAL_MS) {
             self.world.violated("batches keep their distance", &self.name);
+        }
+        if (QUIET.0..QUIET.1).contains(&self.world.clock.now().utc().hour()) {
+            self.world.violated("nothing is told in quiet hours", &self.name);
         }
     }
 
