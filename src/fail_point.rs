@@ -52,8 +52,20 @@ pub fn reach(name: &str) {
 pub fn reach(_name: &str) {}
 
 /// Promises that tests break on purpose, to prove that they would notice; see `is_broken_on_purpose`.
-pub const PROMISES: [&str; 10] =
-    ["commit", "lookup", "settle", "generation", "older_read", "lease", "retry_after", "absence", "mapping", "guess"];
+pub const PROMISES: [&str; 12] = [
+    "commit",
+    "lookup",
+    "settle",
+    "generation",
+    "older_read",
+    "lease",
+    "retry_after",
+    "absence",
+    "mapping",
+    "guess",
+    "pace",
+    "quiet",
+];
 
 #[cfg(debug_assertions)]
 thread_local! {

@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use chrono::NaiveDate;
+use chrono::{NaiveDate, NaiveTime};
 use chrono_tz::Tz;
 use learnsync_sdk::{MatchRule, RecordKind, RouteMode, SlotRule};
 use serde::Deserialize;
@@ -192,10 +192,70 @@ pub struct DestinationConfig {
     /// How long after a write of unknown outcome the target may still be committing, in seconds; without it, the connector's own.
     #[serde(default)]
     pub settle_seconds: Option<u32>,
+    /// Daily hours in which routes that append tell nothing; what gathers meanwhile is told afterwards.
+    #[serde(default)]
+    pub quiet_hours: Option<QuietHours>,
+    /// How long after it was achieved something is still told by routes that append, in hours.
+    #[serde(default = "late_after_hours")]
+    pub late_after_hours: u32,
+}
+
+fn late_after_hours() -> u32 {
+    24
 }
 
 fn match_rules() -> Vec<MatchRule> {
     vec![MatchRule::ExternalId, MatchRule::EmployeeNumber, MatchRule::Email]
+}
+
+/// Daily hours in which nothing is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuietHours {
+    /// When they begin, such as `"20:00"`.
+    pub from: DayTime,
+    /// When they end, such as `"07:00"`; on the next day, if that is earlier.
+    pub until: DayTime,
+    /// The zone of both; without it, the destination's.
+    #[serde(default)]
+    pub zone: Option<Tz>,
+}
+
+impl QuietHours {
+    /// How long they last, in minutes, on a day without a change of the clock; a whole day when they end where they begin.
+    #[must_use]
+    pub fn minutes(&self) -> i64 {
+        match (self.until.0 - self.from.0).num_minutes().rem_euclid(MINUTES_OF_DAY) {
+            0 => MINUTES_OF_DAY,
+            minutes => minutes,
+        }
+    }
+}
+
+const MINUTES_OF_DAY: i64 = 24 * 60;
+
+/// A time of the day, to the minute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DayTime(pub NaiveTime);
+
+impl<'de> Deserialize<'de> for DayTime {
+    fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        // A time may stand with or without quotes: TOML has times of its own.
+        let text = match toml::Value::deserialize(input)? {
+            toml::Value::String(text) => text,
+            other => other.to_string(),
+        };
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl std::str::FromStr for DayTime {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let time = NaiveTime::parse_from_str(text, "%H:%M").or_else(|_| NaiveTime::parse_from_str(text, "%H:%M:00"));
+        time.map(Self).map_err(|_| format!("\"{text}\" is no time of the day, write one such as \"20:00\""))
+    }
 }
 
 /// Which facts of before the first start a destination gets.

@@ -44,6 +44,8 @@ pub enum Type {
     Address,
     /// `"none"`, `"all"` or a date.
     History,
+    /// A time of the day.
+    DayTime,
 }
 
 impl Type {
@@ -62,6 +64,7 @@ impl Type {
             Self::Zone => "time zone",
             Self::Address => "address:port",
             Self::History => "word or date",
+            Self::DayTime => "time of the day",
         }
     }
 }
@@ -259,6 +262,24 @@ pub static SETTINGS: &[Setting] = &[
         "How long after a write of unknown outcome the target may still be committing, in seconds; without it, the connector's own.",
     )
     .range(0, 3_600),
+    optional(
+        "destinations.<destination>.quiet_hours",
+        "Daily hours in which routes that append tell nothing; what gathers meanwhile is told afterwards.",
+    )
+    .limit("shorter than `late_after_hours`").of(Type::Table),
+    required("destinations.<destination>.quiet_hours.from", "When they begin, such as `\"20:00\"`.").of(Type::DayTime),
+    required(
+        "destinations.<destination>.quiet_hours.until",
+        "When they end, such as `\"07:00\"`; on the next day, if that is earlier.",
+    )
+    .of(Type::DayTime),
+    optional("destinations.<destination>.quiet_hours.zone", "The zone of both; without it, the destination's.").of(Type::Zone),
+    default(
+        "destinations.<destination>.late_after_hours",
+        "How long after it was achieved something is still told by routes that append, in hours.",
+        "24",
+    )
+    .range(1, 8_760),
     optional("reconcile", "The nightly reconciliation.").of(Type::Table),
     default(
         "reconcile.cron",
@@ -353,6 +374,7 @@ mod tests {
         for (field, doc, kind) in &structs[name] {
             let path = format!("{prefix}{field}");
             out.push((path.clone(), doc.clone(), kind.clone()));
+            let kind = kind.strip_prefix("Option<").and_then(|rest| rest.strip_suffix('>')).unwrap_or(kind);
             let inner = kind.strip_prefix("BTreeMap<String, ").and_then(|rest| rest.strip_suffix('>'));
             match inner {
                 Some(inner) if structs.contains_key(inner) => {
@@ -398,6 +420,7 @@ mod tests {
                 "Tz" => "time zone",
                 "SocketAddr" => "address:port",
                 "History" => "word or date",
+                "DayTime" => "time of the day",
                 "RecordKind" | "RouteMode" | "SlotRule" | "WhenMissing" => "one word",
                 "Vec<MatchRule>" => "list of words",
                 "BTreeMap<String, String>" => "table of texts",

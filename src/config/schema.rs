@@ -122,6 +122,7 @@ fn plain(setting: &Setting) -> Value {
         (Type::Texts, _) => json!({"type": "object", "additionalProperties": {"type": "string"}}),
         (Type::Word(words), _) => json!({"enum": words}),
         (Type::Words(words), _) => json!({"type": "array", "items": {"enum": words}, "minItems": 1}),
+        (Type::DayTime, _) => json!({"type": "string", "pattern": "^[0-9]{2}:[0-9]{2}$"}),
         (Type::History, _) => json!({
             "anyOf": [{"enum": ["none", "all"]}, {"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"}]
         }),

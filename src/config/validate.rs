@@ -133,6 +133,7 @@ fn check_destination(name: &str, destination: &DestinationConfig, findings: &mut
         "is empty, so no learner could be recognised; name at least one of external_id, employee_number, email"
             .to_owned()
     });
+    check_quiet_hours(name, destination, findings);
     for secret in destination.secrets.keys().filter(|secret| destination.settings.contains_key(*secret)) {
         findings.add(&["destinations", name, "settings", secret], "is set here and in secrets, keep one".to_owned());
     }
@@ -144,6 +145,28 @@ fn check_destination(name: &str, destination: &DestinationConfig, findings: &mut
             }
         }
     }
+}
+
+/// What waits longer than it may be late would never be told.
+fn check_quiet_hours(name: &str, destination: &DestinationConfig, findings: &mut Findings<'_>) {
+    let Some(quiet) = &destination.quiet_hours else { return };
+    let (minutes, late_after) = (quiet.minutes(), i64::from(destination.late_after_hours));
+    findings.unless(quiet.from != quiet.until, &["destinations", name, "quiet_hours", "until"], || {
+        "is the same time as from, so nothing would ever be told; write another, or take quiet_hours out".to_owned()
+    });
+    findings.unless(
+        quiet.from == quiet.until || minutes < late_after * 60,
+        &["destinations", name, "late_after_hours"],
+        || {
+            let needed = minutes / 60 + 1;
+            format!(
+                "{late_after} h are over before quiet_hours end, which last {} h {} min: what is achieved as they begin \
+                 would never be told; write {needed} or more",
+                minutes / 60,
+                minutes % 60
+            )
+        },
+    );
 }
 
 fn check_reconcile(reconcile: &ReconcileConfig, findings: &mut Findings<'_>) {

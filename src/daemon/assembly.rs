@@ -134,6 +134,7 @@ impl Assembly<'_> {
                     history: built.history,
                     first_seen_at: rows.first_seen_at,
                     zone: built.zone,
+                    telling: built.telling.clone(),
                 });
             }
             destinations.push(Arc::new(built.ready(rows, self.installation)));

@@ -19,6 +19,8 @@ use crate::fail_point;
 use crate::lms::absorb::{Absorb, AbsorbSettings, TokenVault};
 use crate::mapping::{Mapping, sources_of};
 use crate::pipeline::destination::{Destination, Gate, References, Route};
+use crate::pipeline::pace::Pace;
+use crate::pipeline::telling::{QuietHours, Telling};
 use crate::store::{DestinationRows, DestinationSpec, RouteSpec};
 
 /// All that was built.
@@ -59,6 +61,8 @@ pub struct BuiltDestination {
     pub match_rules: Vec<MatchRule>,
     /// The zone in which instants become dates.
     pub zone: Tz,
+    /// When routes that only append may tell something.
+    pub telling: Telling,
     /// The routes.
     pub routes: Vec<BuiltRoute>,
 }
@@ -108,6 +112,7 @@ impl BuiltDestination {
                 let row = rows.routes[&route.name];
                 let ready = Route {
                     name: route.name.clone(),
+                    mode: route.mode,
                     object: route.object.clone(),
                     mapping: Arc::clone(&route.mapping),
                     mapping_id: row.mapping,
@@ -125,6 +130,8 @@ impl BuiltDestination {
             installation: installation.to_owned(),
             breaker: std::sync::Mutex::default(),
             gate: Gate::default(),
+            pace: Pace::new(self.description.batch_interval_ms),
+            telling: self.telling.clone(),
             unkept: std::sync::Mutex::default(),
             references: References::default(),
         }
@@ -266,6 +273,12 @@ fn build_destination(
         Some(connector) => routes(site, &description, &**connector, zone, &mut errors),
         None => Vec::new(),
     };
+    if config.quiet_hours.is_some()
+        && connector.is_some()
+        && !routes.iter().any(|route| route.mode == RouteMode::Append)
+    {
+        errors.0.push(site.at_key(&["quiet_hours"], no_route_appends(site.name)));
+    }
     errors.into_result()?;
     if let Some(seconds) = config.settle_seconds {
         description.settle_seconds = seconds;
@@ -277,8 +290,19 @@ fn build_destination(
         history: config.history,
         match_rules: config.match_rules.clone(),
         zone,
+        telling: Telling {
+            quiet_hours: config.quiet_hours.as_ref().map(|quiet| QuietHours::new(quiet, zone)),
+            late_after_ms: i64::from(config.late_after_hours) * 3_600_000,
+            zone,
+        },
         routes,
     })
+}
+
+fn no_route_appends(name: &str) -> String {
+    format!(
+        "holds back what routes with mode = \"append\" tell, and {name} has none: take it out, rows may be written at night"
+    )
 }
 
 fn no_connector(name: &str, types: &[Box<dyn ConnectorType>]) -> String {

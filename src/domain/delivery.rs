@@ -83,6 +83,10 @@ pub enum Cause {
     BeforeStart,
     /// The fact was found too late for a route that only appends.
     FoundLate,
+    /// It was found in time for a route that only appends, and waited too long: it is old news by now.
+    WaitedTooLong,
+    /// It is quiet at the destination: it is told when the quiet hours end.
+    QuietHours,
     /// The target holds something newer.
     Superseded,
     /// Several rows in the target carry our mark.
@@ -109,6 +113,8 @@ impl Cause {
             Self::Poison,
             Self::BeforeStart,
             Self::FoundLate,
+            Self::WaitedTooLong,
+            Self::QuietHours,
             Self::Superseded,
             Self::Duplicated,
             Self::MaybeLost,
@@ -130,6 +136,8 @@ impl Cause {
             Self::Poison => "poison".to_owned(),
             Self::BeforeStart => "before_start".to_owned(),
             Self::FoundLate => "found_late".to_owned(),
+            Self::WaitedTooLong => "waited_too_long".to_owned(),
+            Self::QuietHours => "quiet_hours".to_owned(),
             Self::Superseded => "superseded".to_owned(),
             Self::Duplicated => "duplicated".to_owned(),
             Self::MaybeLost => "maybe_lost".to_owned(),
@@ -152,7 +160,11 @@ impl Cause {
             "rejected" => "read the target's words; it is tried again when the fact changes",
             "poison" => "it failed 8 times while others succeeded; read the target's words",
             "before_start" => "nothing: `history` leaves it out",
-            "found_late" => "nothing: the route only appends, and the fact was found after 24 h",
+            "found_late" => "nothing: the route only appends, and the fact was found after `late_after_hours`",
+            "waited_too_long" => {
+                "nothing: it waited beyond `late_after_hours`, and old news is not told; if that is too soon, raise it"
+            }
+            "quiet_hours" => "nothing: it is told when they end, together with what gathers until then",
             "superseded" => "nothing: the target holds something newer",
             "duplicated" => "somebody copied our row: remove all but one in the target, then retry",
             "vanished" => "nothing: it is delivered when the LMS shows the fact again",
@@ -264,6 +276,8 @@ pub struct DueDelivery {
     pub tries: u32,
     /// Attempts ever made.
     pub attempts: u32,
+    /// Since when the place should hold these facts.
+    pub wanted_at: Timestamp,
 }
 
 /// Which person in a destination a learner is.
@@ -377,8 +391,19 @@ pub enum Next {
         /// In words.
         detail: String,
     },
-    /// Nobody knows and nobody can: it is not tried again.
-    MaybeLost {
+    /// Nothing before this time, by choice and not after a failure: what is of unknown outcome stays so.
+    Waits {
+        /// Until when.
+        due_at: Timestamp,
+        /// Why.
+        cause: Cause,
+        /// In words.
+        detail: String,
+    },
+    /// Not delivered, on purpose, and not tried again: nobody can know whether it was, or it is too late.
+    Skipped {
+        /// Why.
+        cause: Cause,
         /// In words.
         detail: String,
     },

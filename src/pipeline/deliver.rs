@@ -7,14 +7,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use learnsync_sdk::{
     Action, AfterUnknown, BlindRepeat, Change, Claim, DeliveryError, ErrorKind, Fields, Observation, PersonMatch,
-    Place, Receipt,
+    Place, Receipt, RouteMode,
 };
 use sha2::{Digest, Sha256};
 use tracing::{debug, info, warn};
 
 use super::breaker::PROBE_MS;
 use super::destination::{Destination, PauseEnd, Route};
+use super::pace::Slot;
 use super::retry::{Circumstances, Decision, During, decide, throttled_until};
+use super::telling::When;
 use super::worker::{Bell, Turn, Work};
 use crate::domain::chance::Entropy;
 use crate::domain::delivery::{
@@ -76,6 +78,10 @@ impl Work for Deliver {
 
     async fn run_once(&self) -> Result<Turn, StoreError> {
         self.look_up_unkept().await?;
+        let slot = match self.destination.pace.reserve(self.clock.now()) {
+            Ok(slot) => slot,
+            Err(until) => return Ok(Turn::Rest(Some(until))),
+        };
         let mut lanes = Vec::new();
         while lanes.len() < self.destination.description.persons_per_batch_max {
             match self.store.next_lane(self.destination.id).await? {
@@ -91,7 +97,7 @@ impl Work for Deliver {
             return self.recognise().await;
         }
         self.more.ring();
-        self.serve(lanes).await?;
+        self.serve(lanes, &slot).await?;
         Ok(Turn::Worked)
     }
 }
@@ -101,7 +107,12 @@ impl Deliver {
         self.destination.gate.is_closed(self.clock.now())
     }
 
-    async fn serve(&self, lanes: Vec<ClaimedLane>) -> Result<(), StoreError> {
+    async fn serve(&self, mut lanes: Vec<ClaimedLane>, slot: &Slot<'_>) -> Result<(), StoreError> {
+        self.set_aside(&mut lanes).await?;
+        lanes.retain(|lane| !lane.work.due.is_empty());
+        if lanes.is_empty() {
+            return Ok(());
+        }
         let references = match self.destination.reference_table(&*self.clock).await {
             Ok(Some(references)) => references,
             Ok(None) => return Ok(()),
@@ -137,7 +148,48 @@ impl Deliver {
         if ready.is_empty() || self.is_closed() {
             return Ok(());
         }
-        self.write(ready).await
+        self.write(ready, slot).await
+    }
+
+    /// Takes out what is not told now: it waits for the end of the quiet hours, or is too old.
+    async fn set_aside(&self, lanes: &mut [ClaimedLane]) -> Result<(), StoreError> {
+        let mut outcomes = Vec::new();
+        for lane in lanes {
+            // What may have been taken and is not tried again is decided at any hour.
+            lane.work.due.retain(|due| match self.untold(due).filter(|_| !self.is_blocked(due)) {
+                None => true,
+                Some(next) => {
+                    let fingerprint = due.fingerprint.clone();
+                    outcomes.push(Outcome { delivery: due.id, fingerprint, attempt: None, next });
+                    false
+                }
+            });
+        }
+        if outcomes.is_empty() { Ok(()) } else { self.commit(outcomes).await }
+    }
+
+    /// What becomes of a delivery that is not told now; none when it may be.
+    fn untold(&self, due: &DueDelivery) -> Option<Next> {
+        let telling = &self.destination.telling;
+        let is_told = self.destination.routes.get(&due.route).is_some_and(|route| route.mode == RouteMode::Append);
+        if !is_told || fail_point::is_broken_on_purpose("quiet") {
+            return None;
+        }
+        match telling.when(due.record.achieved, due.wanted_at, self.clock.now()) {
+            When::Now => None,
+            When::At(due_at) => {
+                let detail = format!("it is quiet at {} until {due_at}", self.destination.name);
+                Some(Next::Waits { due_at, cause: Cause::QuietHours, detail })
+            }
+            When::Never if due.is_uncertain => {
+                let detail = format!("no answer came, and after {} it is not told again", telling.late_after());
+                Some(Next::Skipped { cause: Cause::MaybeLost, detail })
+            }
+            When::Never => {
+                let detail = format!("it waited until it was older than {}", telling.late_after());
+                Some(Next::Skipped { cause: Cause::WaitedTooLong, detail })
+            }
+        }
     }
 
     /// Whether the outcome of an earlier write must be known before anything is written. A keyed target knows our mark again, and a
@@ -167,7 +219,8 @@ impl Deliver {
             delivery: due.id,
             fingerprint: due.fingerprint.clone(),
             attempt: None,
-            next: Next::MaybeLost {
+            next: Next::Skipped {
+                cause: Cause::MaybeLost,
                 detail: format!("no answer came, and {} cannot be asked whether it took it", self.destination.name),
             },
         });
@@ -380,12 +433,12 @@ impl Deliver {
     }
 
     /// Commits that the writes begin, writes, and commits what came of it.
-    async fn write(&self, mut ready: Vec<Ready>) -> Result<(), StoreError> {
+    async fn write(&self, mut ready: Vec<Ready>, slot: &Slot<'_>) -> Result<(), StoreError> {
         let ids = ready.iter().map(|ready| (ready.due.id, ready.change.person.clone())).collect();
         let begun = self.store.begin_sending(self.destination.id, ids).await?;
         ready.retain(|ready| begun.contains(&ready.due.id));
         // From here on `sending` is on disk: whatever fails, somebody must look these up.
-        let kept = self.write_begun(&ready).await;
+        let kept = self.write_begun(&ready, slot).await;
         if kept.is_err() {
             self.unkept().extend(begun);
         }
@@ -408,13 +461,14 @@ impl Deliver {
         Ok(())
     }
 
-    async fn write_begun(&self, ready: &[Ready]) -> Result<(), StoreError> {
+    async fn write_begun(&self, ready: &[Ready], slot: &Slot<'_>) -> Result<(), StoreError> {
         fail_point::reach(fail_point::AFTER_SENDING);
-        if ready.is_empty() || self.is_closed() {
-            // Nothing was sent: the pause began while `sending` was committed.
+        if ready.is_empty() || self.is_closed() || ready.iter().any(|ready| self.untold(&ready.due).is_some()) {
+            // Nothing was sent: the pause or the quiet hours began while `sending` was committed.
             return self.commit(ready.iter().map(|ready| self.unsent(&ready.due)).collect()).await;
         }
         let started_at = self.clock.now();
+        slot.begin(started_at);
         let batch: Vec<Change> = ready.iter().map(|ready| ready.change.clone()).collect();
         let answers = tokio::time::timeout(BATCH_TIME_MAX, self.destination.connector.deliver(&batch)).await;
         fail_point::reach(fail_point::AFTER_WRITE);
@@ -712,3 +766,6 @@ fn too_slow() -> DeliveryError {
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use learnsync_sdk::{Connector, DeliveryError, Description, MatchRule};
+use learnsync_sdk::{Connector, DeliveryError, Description, MatchRule, RouteMode};
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::breaker::Breaker;
+use super::pace::Pace;
+use super::telling::Telling;
 use crate::domain::ids::{DeliveryId, DestinationId, MappingId, RouteId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::mapping::{Mapping, ReferenceTable};
@@ -21,6 +23,8 @@ const REFERENCES_AGAIN_MS: i64 = 60_000;
 pub struct Route {
     /// Its name.
     pub name: String,
+    /// State or append.
+    pub mode: RouteMode,
     /// The target object that it fills.
     pub object: String,
     /// Record -> fields.
@@ -49,6 +53,10 @@ pub struct Destination {
     pub breaker: Mutex<Breaker>,
     /// Who may call the target at this moment.
     pub gate: Gate,
+    /// How far apart batches begin.
+    pub pace: Pace,
+    /// When routes that only append may tell something.
+    pub telling: Telling,
     /// Writes whose outcome could not be kept: the store failed between them and their commit.
     pub unkept: Mutex<Vec<DeliveryId>>,
     /// Lists and keeps reference data.

@@ -5,14 +5,12 @@ use std::collections::BTreeMap;
 use chrono_tz::Tz;
 use learnsync_sdk::{RecordKind, RouteMode, SlotRule};
 
+use super::telling::Telling;
 use crate::config::History;
 use crate::domain::delivery::{Cause, DeliveryState, KnownDelivery, KnownRecord, PersonFacts, WantedChange};
 use crate::domain::ids::{DestinationId, RouteId};
 use crate::domain::record::Record;
 use crate::domain::time::{LmsTime, Timestamp};
-
-/// Facts found later than this are not told by a route that only appends, in milliseconds.
-const LATE_MS: i64 = 24 * 3_600_000;
 
 /// What planning needs to know of a route.
 #[derive(Clone, Debug)]
@@ -33,6 +31,8 @@ pub struct PlannedRoute {
     pub first_seen_at: Timestamp,
     /// The zone in which an instant becomes a date.
     pub zone: Tz,
+    /// What is too old to be told, by a route that only appends.
+    pub telling: Telling,
 }
 
 /// All routes of all destinations.
@@ -165,12 +165,8 @@ fn skip(route: &PlannedRoute, achieved: Option<LmsTime>, now: Timestamp) -> Opti
             return Some(Cause::BeforeStart);
         }
     }
-    let is_late = match achieved {
-        Some(LmsTime::Instant(at)) => at.0 < now.0 - LATE_MS,
-        Some(LmsTime::Date(date)) => date < now.plus_ms(-LATE_MS).date_in(route.zone),
-        None => false,
-    };
-    (route.mode == RouteMode::Append && is_late).then_some(Cause::FoundLate)
+    let is_late = route.mode == RouteMode::Append && route.telling.is_late(achieved, now, now);
+    is_late.then_some(Cause::FoundLate)
 }
 
 #[cfg(test)]
@@ -194,6 +190,7 @@ mod tests {
             history,
             first_seen_at: NOW.plus_ms(-DAY_MS / 2),
             zone: Tz::UTC,
+            telling: Telling { quiet_hours: None, late_after_ms: DAY_MS, zone: Tz::UTC },
         }
     }
 

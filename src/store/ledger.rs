@@ -420,12 +420,26 @@ fn follow(
             // When a person has chosen, it is looked up under whom we found them.
             diesel::update(row).set(delivery::sending_person.eq(known)).execute(tx.db)?;
         }
-        Next::MaybeLost { detail } => {
+        Next::Waits { due_at, cause, detail } => {
+            if !matches!(state.as_str(), "pending" | "uncertain") {
+                // It was decided otherwise meanwhile, and waits for nothing.
+                return Ok(());
+            }
+            diesel::update(row)
+                .set((
+                    delivery::due_at.eq(Some(due_at.0)),
+                    delivery::cause.eq(cause.word()),
+                    delivery::cause_detail.eq(detail),
+                ))
+                .execute(tx.db)?;
+            enqueue(tx.db, destination.0, id, due_at.0)?;
+        }
+        Next::Skipped { cause, detail } => {
             diesel::update(row)
                 .set((
                     place(DeliveryState::Skipped, None),
                     no_sending,
-                    delivery::cause.eq(Cause::MaybeLost.word()),
+                    delivery::cause.eq(cause.word()),
                     delivery::cause_detail.eq(detail),
                 ))
                 .execute(tx.db)?;

@@ -153,6 +153,7 @@ fn lane(tx: &mut Tx<'_>, destination: DestinationId, id: PersonId, now: Timestam
             delivery::sending_person,
             delivery::tries,
             delivery::attempts,
+            delivery::wanted_at,
         ))
         .load(tx.db)?;
     let due = rows
@@ -173,6 +174,7 @@ fn lane(tx: &mut Tx<'_>, destination: DestinationId, id: PersonId, now: Timestam
                 sending_person: row.sending_person,
                 tries: u32::try_from(row.tries).unwrap_or(u32::MAX),
                 attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
+                wanted_at: Timestamp(row.wanted_at),
             })
         })
         .collect::<Result<_, StoreError>>()?;
@@ -195,6 +197,7 @@ struct DueRow {
     sending_person: Option<String>,
     tries: i64,
     attempts: i64,
+    wanted_at: i64,
 }
 
 /// Reads a sealed column's JSON.

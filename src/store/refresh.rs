@@ -626,6 +626,7 @@ mod tests {
     use crate::domain::event::{EventName, RawEvent, Reading};
     use crate::domain::time::Clock;
     use crate::pipeline::plan::{Plan, PlannedRoute};
+    use crate::pipeline::telling::Telling;
     use crate::store::{DestinationSpec, NextLane, Open, RouteSpec, Taken, Threading, Topology};
 
     struct FixedClock(std::sync::atomic::AtomicI64);
@@ -675,6 +676,7 @@ mod tests {
                 history: History::All,
                 first_seen_at: hr.first_seen_at,
                 zone: Tz::UTC,
+                telling: Telling { quiet_hours: None, late_after_ms: 86_400_000, zone: Tz::UTC },
             }],
         };
         World { _folder: folder, clock, store, topology, plan }

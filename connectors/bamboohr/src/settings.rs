@@ -1,6 +1,6 @@
 //! The settings of one destination, and what is said about wrong ones.
 
-use learnsync_sdk::{Setting, SettingsError};
+use learnsync_sdk::{Setting, SettingsError, refuse_unknown};
 use reqwest::Url;
 use serde_json::{Map, Value};
 
@@ -30,9 +30,6 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting::default("email_field", "The data set's field with the work e-mail.", "email"),
 ];
 
-/// How alike two words must be before one is offered for the other (Jaro-Winkler, 0 to 1).
-const LIKENESS_MIN: f64 = 0.75;
-
 /// The settings as they were read. No `Debug`, because of the key.
 pub(crate) struct Settings {
     /// The base URL, without `/api`.
@@ -48,11 +45,7 @@ impl Settings {
     /// Reads a destination's settings.
     pub(crate) fn read(settings: &Value) -> Result<Self, SettingsError> {
         let Some(map) = settings.as_object() else { return Err(wrong(&[], "the settings must be a table")) };
-        for name in map.keys() {
-            if !SETTINGS.iter().any(|setting| setting.name == name) {
-                return Err(wrong(&[name], unknown(name)));
-            }
-        }
+        refuse_unknown(map, SETTINGS)?;
         let or = |name, default: &str| Ok(text(map, name)?.unwrap_or_else(|| default.to_owned()));
         Ok(Self {
             url: base_url(map)?,
@@ -109,24 +102,6 @@ fn company_url(company: &str) -> Result<String, SettingsError> {
     }
     let message = format!("\"{company}\" is not a company domain: write `acme` for `acme.bamboohr.com`");
     Err(wrong(&["company"], message))
-}
-
-fn unknown(name: &str) -> String {
-    let words = SETTINGS.iter().flat_map(|setting| {
-        std::iter::once(setting.name).chain(setting.other_words.iter().copied()).map(|word| (word, setting.name))
-    });
-    let nearest = words
-        .map(|(word, setting)| (strsim::jaro_winkler(word, name), setting))
-        .max_by(|left, right| left.0.total_cmp(&right.0));
-    match nearest {
-        Some((likeness, setting)) if likeness >= LIKENESS_MIN => {
-            format!("unknown setting \"{name}\", did you mean \"{setting}\"?")
-        }
-        Some(_) | None => {
-            let all: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
-            format!("unknown setting \"{name}\"; there are {}", all.join(", "))
-        }
-    }
 }
 
 #[cfg(test)]

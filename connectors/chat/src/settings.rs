@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use learnsync_sdk::{Setting, SettingType, SettingsError};
+use learnsync_sdk::{Setting, SettingType, SettingsError, nearest, refuse_unknown};
 use reqwest::Url;
 use serde_json::{Map, Value};
 
@@ -13,37 +13,25 @@ use crate::teams::Teams;
 
 /// The settings.
 pub(crate) const SETTINGS: &[Setting] = &[
-    Setting::required("service", "The chat service: `google_chat`, `slack` or `teams`.", "google_chat"),
+    Setting::required("service", "The chat service: `google_chat`, `slack` or `teams`.", "google_chat")
+        .or(&["kind", "type", "space", "provider"]),
     Setting::required(
         "url",
         "The webhook's URL; whoever knows it can post.",
         "https://chat.googleapis.com/v1/spaces/AAAA/messages?key=k&token=t",
     )
-    .secret(),
+    .secret()
+    .or(&["webhook", "webhook_url", "hook"]),
     Setting::default("digest_from", "From how many changes at once on they become one list (2 to 50).", "4")
-        .of(SettingType::Integer),
+        .of(SettingType::Integer)
+        .or(&["digest"]),
     Setting::default(
         "digest_title",
         "The title of that list; `{count}` is how many they are.",
         "🎓 {count} learning records",
-    ),
+    )
+    .or(&["title"]),
 ];
-
-/// What people write when they mean a setting: word, setting.
-const OTHER_WORDS: &[(&str, &str)] = &[
-    ("kind", "service"),
-    ("type", "service"),
-    ("space", "service"),
-    ("provider", "service"),
-    ("webhook", "url"),
-    ("webhook_url", "url"),
-    ("hook", "url"),
-    ("digest", "digest_from"),
-    ("title", "digest_title"),
-];
-
-/// How alike two words must be before one is offered for the other (Jaro-Winkler, 0 to 1).
-const LIKENESS_MIN: f64 = 0.75;
 
 const DIGEST_FROM: u64 = 4;
 const DIGEST_FROM_MIN: u64 = 2;
@@ -102,11 +90,7 @@ impl Settings {
     /// Reads a destination's settings.
     pub(crate) fn read(settings: &Value) -> Result<Self, SettingsError> {
         let Some(map) = settings.as_object() else { return Err(wrong(&[], "the settings must be a table")) };
-        for name in map.keys() {
-            if !SETTINGS.iter().any(|setting| setting.name == name) {
-                return Err(wrong(&[name], unknown(name)));
-            }
-        }
+        refuse_unknown(map, SETTINGS)?;
         let service = service(map)?;
         Ok(Self {
             service,
@@ -210,26 +194,6 @@ fn digest_title(map: &Map<String, Value>) -> Result<String, SettingsError> {
         return Err(wrong(&["digest_title"], message));
     }
     Ok(title.to_owned())
-}
-
-fn unknown(name: &str) -> String {
-    let words = SETTINGS.iter().map(|setting| (setting.name, setting.name)).chain(OTHER_WORDS.iter().copied());
-    match nearest(name, words) {
-        Some(near) => format!("unknown setting \"{name}\", did you mean \"{near}\"?"),
-        None => {
-            let all: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
-            format!("unknown setting \"{name}\"; there are {}", all.join(", "))
-        }
-    }
-}
-
-/// What stands for the word that is most alike, if any is alike enough.
-fn nearest<'a>(name: &str, words: impl Iterator<Item = (&'a str, &'a str)>) -> Option<&'a str> {
-    words
-        .map(|(word, meant)| (strsim::jaro_winkler(word, name), meant))
-        .max_by(|left, right| left.0.total_cmp(&right.0))
-        .filter(|(likeness, _)| *likeness >= LIKENESS_MIN)
-        .map(|(_, meant)| meant)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The settings of one destination, and what is said about wrong ones.
 
-use learnsync_sdk::{Setting, SettingsError};
+use learnsync_sdk::{Setting, SettingsError, refuse_unknown};
 use reqwest::Url;
 use serde_json::Value as Json;
 
@@ -18,10 +18,8 @@ pub(crate) struct Settings {
 
 impl Settings {
     pub(crate) fn read(settings: &Json) -> Result<Self, SettingsError> {
-        for (name, _) in settings.as_object().into_iter().flatten() {
-            if !SETTINGS.iter().any(|setting| setting.name == name) {
-                return Err(wrong(name, format!("unknown setting \"{name}\"; there are url and token")));
-            }
+        if let Some(given) = settings.as_object() {
+            refuse_unknown(given, SETTINGS)?;
         }
         let url = Url::parse(text(settings, "url")?).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
         let url = url.ok_or_else(|| wrong("url", "it must begin with https:// (or http:// for a sandbox)"))?;

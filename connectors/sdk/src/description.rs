@@ -97,7 +97,7 @@ impl Claim {
 pub enum BlindRepeat {
     /// It is not written again: it may be lost.
     MayLose,
-    /// It is written again: it may be there twice.
+    /// It is written again: it may be there twice. What only appends is not, once it is too old to be told.
     MayRepeat,
 }
 

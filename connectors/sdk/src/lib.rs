@@ -9,6 +9,7 @@ mod description;
 mod error;
 mod http;
 mod person;
+mod settings;
 mod value;
 
 pub use change::{Action, Change, Observation, Place, Receipt};
@@ -19,6 +20,7 @@ pub use description::{
 pub use error::{DeliveryError, ErrorKind, RetryAfter};
 pub use http::{read_json, refusal};
 pub use person::{Learner, MatchRule, PersonMatch};
+pub use settings::{nearest, refuse_unknown};
 pub use value::{Fields, Value};
 
 pub use async_trait::async_trait;

@@ -99,6 +99,9 @@ pub struct Sample {
     pub changed: Fields,
     /// A field of free text.
     pub text: Option<&'static str>,
+    /// How many characters of it are shown, where the connector cuts what is longer because people only read it there (a chat message);
+    /// none where a text that is too long is refused, or no text is.
+    pub text_shown_max: Option<usize>,
     /// A field of `fields` that may be left out and blanked.
     pub optional: Option<&'static str>,
     /// Fields that the target refuses; none when it refuses no single change.

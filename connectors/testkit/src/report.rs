@@ -76,6 +76,25 @@ impl Report {
         assert!(self.failed().is_empty(), "{} does not keep {} promises\n{self}", self.connector, self.failed().len());
     }
 
+    /// Ends the test unless a page shows this connector's line of the conformance table, so that no page promises what no test keeps.
+    ///
+    /// # Panics
+    /// The page shows another line, or none; the message is the right one.
+    pub fn assert_shown_in(&self, page: &str) {
+        let line = self.line();
+        assert!(
+            page.lines().any(|shown| shown == line),
+            "the page does not show how {} stands:\n{line}",
+            self.connector
+        );
+    }
+
+    /// The connector's line of the conformance table.
+    fn line(&self) -> String {
+        let standings: Vec<&str> = columns().map(|claim| self.standing(claim)).collect();
+        format!("| {} | {} |", self.connector, standings.join(" | "))
+    }
+
     /// How it stands with one claim, or with what every connector promises (`None`): `passed`, `skipped` or `FAILED`.
     #[must_use]
     pub fn standing(&self, claim: Option<Claim>) -> &'static str {
@@ -107,10 +126,14 @@ impl fmt::Display for Report {
     }
 }
 
+/// The columns of the conformance table: what every connector promises, then each claim.
+fn columns() -> impl Iterator<Item = Option<Claim>> {
+    std::iter::once(None).chain(Claim::ALL.into_iter().map(Some))
+}
+
 /// The conformance of several connectors: connector x claim, as a Markdown table.
 #[must_use]
 pub fn conformance_table(reports: &[Report]) -> String {
-    let columns = || std::iter::once(None).chain(Claim::ALL.into_iter().map(Some));
     let mut table = String::from("| connector |");
     for claim in columns() {
         let _ = write!(table, " {} |", claim.map_or("every connector", |claim| claim.as_str()));
@@ -118,10 +141,7 @@ pub fn conformance_table(reports: &[Report]) -> String {
     table.push_str("\n|---|");
     table.push_str(&"---|".repeat(columns().count()));
     for report in reports {
-        let _ = write!(table, "\n| {} |", report.connector);
-        for claim in columns() {
-            let _ = write!(table, " {} |", report.standing(claim));
-        }
+        let _ = write!(table, "\n{}", report.line());
     }
     table.push('\n');
     table

@@ -87,6 +87,7 @@ const CHECKS: &[Check] = &[
     check!(Object, NONE, writing::what_was_put_is_what_the_target_holds),
     check!(Object, NONE, writing::text_of_all_scripts_arrives_unchanged),
     check!(Object, NONE, writing::long_text_arrives_whole_as_far_as_the_object_allows),
+    check!(Object, NONE, writing::a_text_that_is_too_long_is_cut_and_says_so),
     check!(Object, FOUND_AGAIN, writing::a_repeat_makes_no_second_row),
     check!(Object, FOUND_AGAIN, writing::a_repeat_after_a_lost_answer_makes_no_second_row),
     check!(Object, FOUND_AGAIN, writing::a_late_commit_is_found_once_it_has_settled),

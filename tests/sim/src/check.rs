@@ -295,8 +295,9 @@ fn delivered(play: &Play, planned: &Planned, known: &LearnerView, record: &Recor
             return;
         }
         ("skipped", "before_start") => planned.history != History::All,
-        ("skipped", "found_late") => matches!(target.kind, Kind::Append(_)),
-        ("skipped", "maybe_lost") => target.kind == Kind::Append(BlindRepeat::MayLose),
+        ("skipped", "found_late" | "waited_too_long") => matches!(target.kind, Kind::Append(_)),
+        // One that would rather repeat may lose what it could repeat only too late.
+        ("skipped", "maybe_lost") => matches!(target.kind, Kind::Append(_)),
         ("parked", "unmatched") => target.is_unfindable(&external_id).0,
         ("parked", "ambiguous_person") => target.is_unfindable(&external_id).1,
         ("parked", "unmapped") => planned.has_type(facts.kind) && target.is_unlisted(&course),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use chrono_tz::Tz;
-use learnsync::config::{History, SourceConfig};
+use learnsync::config::{self, History, SourceConfig};
 use learnsync::daemon::{Assembly, Bells, BuiltDestination, BuiltRoute, StoreInbox};
 use learnsync::domain::chance::{Entropy, Generator};
 use learnsync::domain::time::Clock;
@@ -16,6 +16,7 @@ use learnsync::http::Inbox;
 use learnsync::lms::Lms;
 use learnsync::mapping::Mapping;
 use learnsync::pipeline::destination::Destination;
+use learnsync::pipeline::telling::{QuietHours, Telling};
 use learnsync::pipeline::worker::{Bell, work};
 use learnsync::reconcile::schedule::Schedule;
 use learnsync::store::{Open, Store, Threading, Witness};
@@ -25,7 +26,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::lms::FakeLms;
-use crate::target::{FakeConnector, Kind, Target};
+use crate::target::{FakeConnector, Kind, QUIET, Target};
 use crate::world::World;
 
 /// The one portal.
@@ -36,6 +37,9 @@ pub const INSTALLATION: &str = "sim";
 
 /// Workers look up at least this often. Longer than in the daemon: a bell that nobody rings shows.
 const REST_MAX: Duration = Duration::from_secs(2 * 3_600);
+
+/// What was achieved longer ago is not told any more, in milliseconds: an hour longer than the quiet hours.
+const LATE_AFTER_MS: i64 = 6 * 3_600_000;
 
 /// Learners that are read at once.
 const READERS: usize = 3;
@@ -82,6 +86,13 @@ impl Planned {
         names && record != RecordKind::Competency
     }
 
+    /// When what cannot be taken back is told.
+    fn telling(&self) -> Telling {
+        let hour = |hour: u32| format!("{hour:02}:00").parse().expect("a time of the day");
+        let quiet = config::QuietHours { from: hour(QUIET.0), until: hour(QUIET.1), zone: None };
+        Telling { quiet_hours: Some(QuietHours::new(&quiet, Tz::UTC)), late_after_ms: LATE_AFTER_MS, zone: self.zone }
+    }
+
     fn built(&self, mapping_version: u32) -> anyhow::Result<BuiltDestination> {
         let connector: Arc<dyn Connector> = Arc::new(FakeConnector(Arc::clone(&self.target)));
         let mut routes = Vec::new();
@@ -119,6 +130,7 @@ impl Planned {
             history: self.history,
             match_rules: vec![MatchRule::ExternalId],
             zone: self.zone,
+            telling: self.telling(),
             routes,
         })
     }

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::Timelike;
+use learnsync::domain::time::Clock;
 use learnsync_sdk::{
     Account, Action, BlindRepeat, Change, Claim, Connector, DeliveryError, Description, ErrorKind, FieldType, Fields,
     Learner, MatchRule, Observation, PersonMatch, Place, Receipt, Reference, RetryAfter, TargetField, TargetObject,
@@ -17,6 +19,12 @@ use crate::world::{World, lock};
 
 /// How long the key-less target may still be committing after its answer was lost, in seconds.
 pub const SETTLE_SECONDS: u32 = 60;
+
+/// From and until which hour nothing is told, in UTC.
+pub const QUIET: (u32, u32) = (1, 6);
+
+/// How far apart the batches of a target that takes messages must be, in milliseconds.
+const BATCH_INTERVAL_MS: u32 = 1_000;
 
 /// The longest title that targets take, in characters.
 pub const TITLE_MAX: usize = 40;
@@ -93,6 +101,8 @@ struct State {
     deleted: BTreeSet<String>,
     /// Since when an operator wants nothing to be written.
     operator_paused_ms: Option<i64>,
+    /// When the last batch began, and how wrong the daemon's clock was.
+    last_batch: (i64, i64),
     /// When a backup of the ledger was last restored.
     restored_ms: i64,
     /// Changes that are made later than their answer.
@@ -160,7 +170,7 @@ impl Target {
             settle_seconds,
             persons_per_batch_max,
             concurrency_max: 2,
-            batch_interval_ms: 0,
+            batch_interval_ms: if matches!(self.kind, Kind::Append(_)) { BATCH_INTERVAL_MS } else { 0 },
             settings: &[],
             default_routes: Vec::new(),
         }
@@ -580,6 +590,22 @@ impl Target {
         }
     }
 
+    /// What a target that takes messages wants: some time between two, and none at night, by the clock that the daemon sees.
+    fn check_manners(&self) {
+        if !matches!(self.kind, Kind::Append(_)) {
+            return;
+        }
+        let (now, offset) = (self.world.clock.true_ms(), self.world.clock.offset_ms());
+        let last = std::mem::replace(&mut lock(&self.state).last_batch, (now, offset));
+        let is_same_life = last.0 >= self.world.life_began_ms() && last.1 == offset;
+        if is_same_life && now - last.0 < i64::from(BATCH_INTERVAL_MS) {
+            self.world.violated("batches keep their distance", &self.name);
+        }
+        if (QUIET.0..QUIET.1).contains(&self.world.clock.now().utc().hour()) {
+            self.world.violated("nothing is told in quiet hours", &self.name);
+        }
+    }
+
     fn check_mapping(&self, state: &State, change: &Change, fields: &Fields) {
         let Some(row) = state.before_mapping.get(&change.mark) else { return };
         let is_only_the_mapping = without_mapping(&row.fields) == without_mapping(fields) && row.fields != *fields;
@@ -761,6 +787,7 @@ impl Connector for FakeConnector {
         if paused_ms.is_some_and(|since| self.0.world.clock.true_ms() > since + 300_000) {
             self.0.world.violated("nothing is written while an operator pauses", &self.0.name);
         }
+        self.0.check_manners();
         let guard = UnderWay { target: &self.0, marks: batch.iter().map(|change| change.mark.clone()).collect() };
         let answers = self.0.write(batch).await;
         drop(guard);

@@ -27,6 +27,7 @@ pub struct World {
     crash: Crash,
     /// When the daemon last kept a pause; one that it heard of later and a crash took is not known to it.
     pause_kept_ms: AtomicI64,
+    life_began_ms: AtomicI64,
     seen: Mutex<Seen>,
     violations: Mutex<Vec<String>>,
 }
@@ -58,6 +59,7 @@ impl World {
             chance: Mutex::new(chance),
             crash: Crash::default(),
             pause_kept_ms: AtomicI64::new(0),
+            life_began_ms: AtomicI64::new(0),
             seen: Mutex::default(),
             violations: Mutex::default(),
         })
@@ -144,8 +146,15 @@ impl World {
         self.pause_kept_ms.load(Ordering::SeqCst)
     }
 
+    /// When this life of the daemon began: it knows nothing of batches before.
+    #[must_use]
+    pub fn life_began_ms(&self) -> i64 {
+        self.life_began_ms.load(Ordering::SeqCst)
+    }
+
     /// A new life begins: the crash is over.
     pub fn revive(&self) {
+        self.life_began_ms.store(self.clock.true_ms(), Ordering::SeqCst);
         self.crash.has_crashed.store(false, Ordering::SeqCst);
     }
 

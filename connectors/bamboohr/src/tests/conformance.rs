@@ -16,6 +16,7 @@ async fn bamboohr_keeps_all_promises_of_a_connector() {
     let report = learnsync_testkit::run(&BambooHr, Arc::new(Fake::start().await)).await;
     println!("{report}\n{}", learnsync_testkit::conformance_table(std::slice::from_ref(&report)));
     report.assert_passed();
+    report.assert_shown_in(include_str!("../../../README.md"));
 }
 
 impl learnsync_testkit::Fake for Fake {
@@ -117,6 +118,7 @@ fn training() -> Sample {
         person: "7".to_owned(),
         changed: record("2026-04-01", 2.25, 3.0, "Grace", "Passed again."),
         text: Some("notes"),
+        text_shown_max: None,
         optional: Some("credits"),
         refused: Some(Fields::from_iter(taken.clone().into_iter().chain([("type".to_owned(), text("first aid"))]))),
         fields: taken,
@@ -138,6 +140,7 @@ fn certification() -> Sample {
         fields: row("First aid", date("2026-03-12"), "2028-03-12", "First aid at work"),
         changed: row("First aid, part 2", date("2026-04-01"), "2029-04-01", "First aid at home"),
         text: Some("course"),
+        text_shown_max: None,
         optional: Some("expires"),
         refused: Some(row("First aid", text("some day"), "2028-03-12", "First aid at work")),
     }

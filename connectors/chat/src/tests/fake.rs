@@ -13,6 +13,7 @@ use hyper::body::{Body, Frame, Incoming};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use learnsync_sdk::{Connector, ConnectorType, Toolbox};
+use learnsync_testkit::http_client;
 use serde_json::{Value as Json, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -46,6 +47,10 @@ pub(super) enum Fault {
 pub(super) struct Held {
     /// All posts, taken or not.
     pub(super) posts: Vec<Json>,
+    /// The posts that were taken, each with the name that its answer gave it, if any.
+    pub(super) taken: Vec<(Option<String>, Json)>,
+    /// Whether the webhook is gone.
+    pub(super) is_gone: bool,
     faults: VecDeque<Fault>,
 }
 
@@ -59,6 +64,16 @@ pub(super) struct Fake {
 impl Drop for Fake {
     fn drop(&mut self) {
         self.server.abort();
+    }
+}
+
+impl Held {
+    fn keep(&mut self, status: u16, words: &str, payload: Json) {
+        if status < 300 {
+            let name =
+                serde_json::from_str::<Json>(words).ok().and_then(|body| Some(body["name"].as_str()?.to_owned()));
+            self.taken.push((name, payload));
+        }
     }
 }
 
@@ -100,18 +115,6 @@ pub(super) fn connector_at(base: &str, service: &str, more: &Json) -> Box<dyn Co
     }
     let toolbox = Toolbox { http: http_client(), installation: "acme".to_owned(), test_skip_lookup: false };
     Chat.build(&settings, toolbox).expect("these settings are right")
-}
-
-/// A client with no root of trust: only plain loopback is spoken to. It follows no redirect, like the daemon's.
-fn http_client() -> reqwest::Client {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("ring speaks TLS 1.2 and 1.3")
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
-    let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
-    builder.tls_backend_preconfigured(tls).build().expect("the client needs nothing else")
 }
 
 async fn serve(listener: TcpListener, held: Arc<Mutex<Held>>) {
@@ -178,8 +181,10 @@ async fn answer(request: Request<Incoming>, held: Arc<Mutex<Held>>) -> Result<Re
             end = End::AfterFlush;
             (status, Vec::new(), "o".to_owned())
         }
+        None if held.is_gone => (404, Vec::new(), "no_service".to_owned()),
         None => {
             let (status, words) = taken(head.uri.path(), &payload, body.len(), held.posts.len());
+            held.keep(status, &words, payload);
             (status, Vec::new(), words)
         }
     };

@@ -1,5 +1,6 @@
 //! The rules of this connector, proved against the three services on loopback.
 
+mod conformance;
 mod defaults;
 mod failures;
 mod fake;

@@ -156,6 +156,7 @@ impl Fake for Target {
             fields: fact("First aid", date("2026-03-12"), "2028-03-12", 90.5),
             changed: fact("First aid, part 2", date("2026-04-01"), "2028-04-01", 75.0),
             text: Some("title"),
+            text_shown_max: None,
             optional: Some("expires"),
             refused: Some(fact("First aid", Value::Text("some day".to_owned()), "2028-03-12", 90.5)),
         }]

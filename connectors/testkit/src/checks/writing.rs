@@ -28,7 +28,7 @@ pub(crate) async fn long_text_arrives_whole_as_far_as_the_object_allows(bench: &
     let object = object.or_else(|error| fail(format!("the sample's object does not exist: {error}")))?;
     let declared = object.fields.iter().find(|known| known.name == field).and_then(|known| known.length_max);
     // Two bytes a character, so that a limit of characters is not mistaken for one of bytes.
-    let text = "é".repeat(declared.unwrap_or(TEXT_CHARACTERS));
+    let text = "é".repeat(declared.or(bench.sample.text_shown_max).unwrap_or(TEXT_CHARACTERS));
     let (_, fields) = bench.with_text(&text)?;
     bench.taken(&bench.put_of(1, &fields)).await?;
     match bench.held_once(1)?.fields.get(field) {
@@ -40,6 +40,24 @@ pub(crate) async fn long_text_arrives_whole_as_far_as_the_object_allows(bench: &
         )),
         other => fail(format!("the target holds {other:?} in {field}")),
     }
+}
+
+pub(crate) async fn a_text_that_is_too_long_is_cut_and_says_so(bench: &Bench<'_>) -> Checked {
+    let Some(shown_max) = bench.sample.text_shown_max else { return skip("the connector cuts no text") };
+    let text = "é".repeat(shown_max + TEXT_CHARACTERS);
+    let (field, fields) = bench.with_text(&text)?;
+    bench.taken(&bench.put_of(1, &fields)).await?;
+    let held = match bench.held_once(1)?.fields.get(field) {
+        Some(Value::Text(held)) => held.clone(),
+        other => return fail(format!("the target holds {other:?} in {field}")),
+    };
+    let length = held.chars().count();
+    let kept = held.chars().take_while(|letter| *letter == 'é').count();
+    ensure(length <= shown_max, || format!("{length} characters are shown in {field}, the limit is {shown_max}"))?;
+    ensure(kept > shown_max / 2, || format!("of {shown_max} characters in {field} only {kept} are kept"))?;
+    ensure(held[kept * 'é'.len_utf8()..].contains('…'), || {
+        format!("{field} was cut after {kept} characters, and no … says so")
+    })
 }
 
 pub(crate) async fn a_repeat_makes_no_second_row(bench: &Bench<'_>) -> Checked {

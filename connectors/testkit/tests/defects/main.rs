@@ -37,6 +37,8 @@ const DEFECTS: &[(Defect, &str)] = &[
     (Defect::CallsUnknownPeopleRejected, "a_person_whom_the_target_forgot_is_unmatched"),
     (Defect::CapsTheWait, "a_throttled_answer_carries_the_wait_in_seconds"),
     (Defect::ChoosesAmongCopies, "a_copied_row_is_several_and_makes_no_third"),
+    (Defect::CutsNothing, "a_text_that_is_too_long_is_cut_and_says_so"),
+    (Defect::CutsText, "a_text_that_is_too_long_is_cut_and_says_so"),
     (Defect::CutsText, "long_text_arrives_whole_as_far_as_the_object_allows"),
     (Defect::DropsOutcomes, "each_change_has_one_outcome_in_its_order"),
     (Defect::FillsFieldsThatDoNotExist, "default_routes_fill_objects_and_fields_that_exist"),
@@ -140,6 +142,17 @@ async fn a_report_does_not_repeat_the_secret_that_it_found() {
     let report = report_on(Some(Defect::LeaksTheToken)).await;
     assert!(report.failed().contains(&"no_message_holds_a_secret"));
     assert!(!report.to_string().contains(TOKEN), "{report}");
+}
+
+#[tokio::test]
+async fn a_page_that_shows_another_standing_is_noticed() {
+    let report = report_on(None).await;
+    let page = conformance_table(std::slice::from_ref(&report));
+    report.assert_shown_in(&page);
+    let other = page.replace("| tiny | passed", "| tiny | skipped");
+    let told = std::panic::catch_unwind(|| report.assert_shown_in(&other)).expect_err("the page is not right");
+    let words = told.downcast_ref::<String>().expect("a panic in words");
+    assert!(words.contains("| tiny | passed | passed | skipped | passed | passed |"), "{words}");
 }
 
 #[tokio::test]

@@ -8,6 +8,8 @@ use learnsync_sdk::{Fields, Value};
 use learnsync_testkit::{Answered, Asked, Fake, HeldRow, Sample, Server};
 use serde_json::{Map, Value as Json, json};
 
+use super::tiny::TITLE_SHOWN_MAX;
+
 pub(crate) const TOKEN: &str = "token-71c9e0";
 const OBJECT: &str = "rows";
 
@@ -147,6 +149,7 @@ impl Fake for Target {
             fields: row("First aid", day("2026-03-12"), 90.5, "passed"),
             changed: row("First aid, part 2", day("2026-04-01"), 75.0, "passed again"),
             text: Some("title"),
+            text_shown_max: Some(TITLE_SHOWN_MAX),
             optional: Some("note"),
             refused: Some(row("First aid", Value::Text("some day".to_owned()), 90.5, "passed")),
         }]

@@ -16,6 +16,9 @@ const SETTINGS: &[Setting] = &[
     Setting::required("token", "The token.", "a-token").secret(),
 ];
 
+/// What is longer is cut, in characters.
+pub(crate) const TITLE_SHOWN_MAX: usize = 1_000;
+
 /// One way to be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Defect {
@@ -35,6 +38,7 @@ pub(crate) enum Defect {
     CallsUnknownPeopleRejected,
     CapsTheWait,
     ChoosesAmongCopies,
+    CutsNothing,
     CutsText,
     DropsOutcomes,
     FillsFieldsThatDoNotExist,
@@ -408,6 +412,9 @@ impl Destination {
                 }
                 Value::Text(text) if self.is(Defect::KnowsOnlyAscii) => {
                     Json::from(text.replace(|letter: char| !letter.is_ascii(), "?"))
+                }
+                Value::Text(text) if text.chars().count() > TITLE_SHOWN_MAX && !self.is(Defect::CutsNothing) => {
+                    Json::from(text.chars().take(TITLE_SHOWN_MAX - 1).chain(['…']).collect::<String>())
                 }
                 Value::Bool(_) | Value::Text(_) | Value::Date(_) => Json::from(value.to_string()),
             };
