@@ -3,10 +3,12 @@
 mod claims;
 mod doubt;
 pub mod error;
+mod gauges;
 mod inbox;
 mod ledger;
 mod log;
 mod open;
+mod proof;
 mod queue;
 mod refresh;
 mod runs;
@@ -17,11 +19,13 @@ mod vault;
 pub mod view;
 mod writer;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 pub use error::StoreError;
+pub use gauges::{DestinationLoad, LedgerGauges};
 pub use inbox::{EVENTS_TAKEN_MAX, IntakeCounts, NewEvent, Taken};
 pub use open::{Open, Threading};
+pub use proof::REFUSAL_AGE_MAX_MS;
 pub use queue::{ClaimedLane, NextLane};
 pub use refresh::{ClaimedSubject, NextSubject, Read, RefreshCounts};
 pub use runs::{Sweep, SweepCounts};
@@ -38,6 +42,7 @@ pub struct Store {
     epoch: i64,
     path: std::path::PathBuf,
     claims: Arc<claims::Claims>,
+    refusal: Mutex<Option<proof::Refusal>>,
     // Held for the life of the store: one process per store.
     _lock: std::fs::File,
 }
