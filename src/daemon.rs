@@ -5,6 +5,7 @@ mod build;
 mod client;
 mod control;
 mod doors;
+mod health;
 pub mod verdict;
 
 use std::collections::BTreeMap;
@@ -18,11 +19,12 @@ use tokio::task::JoinSet;
 use tokio_cron_scheduler::{Job, JobScheduler};
 use tracing::{info, warn};
 
-use crate::config::{Config, ConfigErrors};
+use crate::config::{AdminAddress, Config, ConfigErrors};
 use crate::domain::chance::{Entropy, Generator};
 use crate::domain::time::{Clock, SystemClock};
-use crate::http::{HookPortal, HttpLimits, Receiver};
+use crate::http::{AdminListener, Health, HookPortal, HttpLimits, Receiver};
 use crate::lms::Lms;
+use crate::pipeline::pulse::Pulse;
 use crate::pipeline::worker::{REST_MAX, work};
 use crate::reconcile::schedule::Schedule;
 use crate::store::{Open, Store, Threading};
@@ -33,6 +35,7 @@ pub use client::http_client;
 pub use control::ask;
 pub use doors::StoreInbox;
 use doors::StoreVault;
+use health::Vitals;
 
 /// A configuration whose every part could be built: connectors, mappings, secrets, clients. Nothing was called yet.
 pub struct Checked {
@@ -68,10 +71,14 @@ pub async fn run(checked: Checked, stop: watch::Receiver<bool>) -> anyhow::Resul
     let mut tasks = JoinSet::new();
     // The receiver first: whatever is wrong with the LMS or a target, webhooks are kept.
     let metrics = Arc::new(Metrics::new());
+    let (pulse_of, pulse) = watch::channel(Arc::new(Pulse::default()));
+    let vitals =
+        Vitals::new(Arc::clone(&store), config.store.path.clone(), pulse, Arc::clone(&metrics), Arc::clone(&clock));
+    let services = Services::start(&config, vitals).await?;
     let receiver = receiver(&config, &parts, &store, &bells, &clock, &metrics);
-    tasks.spawn(receiver.serve(listener, stop.clone()));
+    tasks.spawn(receiver.serve(Arc::new(listener), stop.clone()));
 
-    let lms = lms_clients(&parts, &store, &clock, &entropy);
+    let lms = lms_clients(&parts, &store, &clock, &entropy, &metrics);
     let schedule = Schedule::parse(&config.reconcile.cron, config.reconcile.zone).map_err(anyhow::Error::msg)?;
     let assembly = Assembly {
         store: Arc::clone(&store),
@@ -85,8 +92,9 @@ pub async fn run(checked: Checked, stop: watch::Receiver<bool>) -> anyhow::Resul
         metrics,
     };
     let asked = assembly.assemble(&mut bells).await?;
+    let steps = Arc::clone(&pulse_of.borrow());
     for (step, bell) in asked.steps {
-        tasks.spawn(work(step, bell, Arc::clone(&clock), REST_MAX, stop.clone()));
+        tasks.spawn(work(steps.watch(step), bell, Arc::clone(&clock), REST_MAX, stop.clone()));
     }
     let scheduler = ring_at_night(&config, &bells).await;
     tasks.spawn(control::serve(
@@ -96,7 +104,8 @@ pub async fn run(checked: Checked, stop: watch::Receiver<bool>) -> anyhow::Resul
         stop.clone(),
     ));
 
-    info!(%address, epoch = store.epoch(), "learnsync is ready on http://{address}");
+    let admin = &services.admin;
+    info!(%address, %admin, epoch = store.epoch(), "learnsync is ready on http://{address}");
     let mut stop = stop;
     // An error means that the sender is gone: then we stop too.
     let _gone = stop.wait_for(|is_stopped| *is_stopped).await;
@@ -107,8 +116,44 @@ pub async fn run(checked: Checked, stop: watch::Receiver<bool>) -> anyhow::Resul
         warn!(%error, "The scheduler did not stop");
     }
     while tasks.join_next().await.is_some() {}
+    services.stop().await;
     info!("Stopped");
     Ok(())
+}
+
+/// What works beside the pipeline: the admin listener.
+struct Services {
+    admin: AdminAddress,
+    tasks: JoinSet<()>,
+    stopper: watch::Sender<bool>,
+}
+
+impl Services {
+    async fn start(config: &Config, vitals: Vitals) -> anyhow::Result<Self> {
+        let wanted = admin_address(config)?;
+        let listener =
+            AdminListener::bind(&wanted).await.with_context(|| format!("listen on {wanted} (admin.listen)"))?;
+        let admin = listener.address().context("read the address of the admin listener")?;
+        let (stopper, stop) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(listener.serve(Arc::new(vitals) as Arc<dyn Health>, stop));
+        Ok(Self { admin, tasks, stopper })
+    }
+
+    /// Last of all: while the steps drain, somebody may want to know how it goes.
+    async fn stop(mut self) {
+        let _ended = self.stopper.send(true);
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// Where the admin listener is when nobody said so: only who may look into the store may ask.
+fn admin_address(config: &Config) -> anyhow::Result<AdminAddress> {
+    if let Some(address) = &config.admin.listen {
+        return Ok(address.clone());
+    }
+    let path = std::path::absolute(config.store.path.join("admin.sock")).context("find the folder of the store")?;
+    AdminAddress::unix(path).map_err(anyhow::Error::msg).context("name another place with admin.listen")
 }
 
 fn open_store(config: &Config, clock: &Arc<dyn Clock>, entropy: &Arc<dyn Entropy>) -> anyhow::Result<Arc<Store>> {
@@ -144,9 +189,9 @@ fn receiver(
         metrics: Arc::clone(metrics),
     });
     let limits = HttpLimits::from(&config.listen);
-    let rendered = Arc::clone(metrics);
+    let metrics = Arc::clone(metrics);
     let receiver = Receiver::new(limits, portals, inbox, doors::recognise(), Arc::clone(clock));
-    Arc::new(receiver.with_metrics(Arc::new(move || rendered.render())))
+    Arc::new(receiver.counting(Arc::new(move |portal, outcome| metrics.hook_received(portal, outcome))))
 }
 
 fn lms_clients(
@@ -154,10 +199,12 @@ fn lms_clients(
     store: &Arc<Store>,
     clock: &Arc<dyn Clock>,
     entropy: &Arc<dyn Entropy>,
+    metrics: &Arc<Metrics>,
 ) -> BTreeMap<String, Arc<dyn Lms>> {
     let clients = parts.portals.iter().map(|(name, portal)| {
         let vault = Arc::new(StoreVault { store: Arc::clone(store), portal: name.clone() });
-        let lms: Arc<dyn Lms> = Arc::new(portal.lms(vault, clock, entropy));
+        let client = portal.lms(vault, clock, entropy).counting(name, Arc::clone(metrics));
+        let lms: Arc<dyn Lms> = Arc::new(client);
         (name.clone(), lms)
     });
     clients.collect()

@@ -68,6 +68,10 @@ fn page(kinds: &[Box<dyn ConnectorType>]) -> Result<String, Failure> {
     for kind in kinds {
         connector(&mut page, &**kind)?;
     }
+    page.push_str(
+        "\n## Metrics\n\nWhat `/metrics` of the admin listener says. Counters begin at 0 with each start.\n\n",
+    );
+    page.push_str(&crate::telemetry::metrics_table());
     page.push_str(&limits());
     Ok(page)
 }

@@ -6,6 +6,7 @@ pub mod destination;
 pub mod intake;
 pub mod plan;
 pub mod portal;
+pub mod pulse;
 pub mod refresh;
 pub mod retry;
 pub mod worker;
