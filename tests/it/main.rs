@@ -4,5 +4,6 @@ mod command_line;
 mod disk_full;
 mod kills;
 mod lms_faults;
+mod supervision;
 mod target_faults;
 mod world;

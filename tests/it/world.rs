@@ -289,6 +289,12 @@ impl Daemon {
         self.process.kill().await.expect("it can be killed");
     }
 
+    /// Sends it a signal, such as `HUP`.
+    pub(crate) async fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status().await;
+        assert!(sent.expect("kill runs").success());
+    }
+
     /// The process's number.
     pub(crate) fn pid(&self) -> u32 {
         self.process.id().expect("it runs")
