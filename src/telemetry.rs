@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::IsTerminal;
+use std::os::linux::fs::MetadataExt;
 
 use clap::ValueEnum;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -11,11 +12,17 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tracing::Subscriber;
+use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
 
 /// The environment variable that says what is logged, for example `info,learnsync::pipeline=debug`.
 pub const LOG_VARIABLE: &str = "LEARNSYNC_LOG";
+
+/// The variable by which systemd says that a stream goes to journald: its device and inode.
+/// See <https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html#%24JOURNAL_STREAM>.
+const JOURNAL_VARIABLE: &str = "JOURNAL_STREAM";
 
 /// What is logged when `LEARNSYNC_LOG` is unset or empty.
 // The scheduler tells of its own insides at info; they mean nothing to an operator.
@@ -47,15 +54,44 @@ pub enum TelemetryError {
     AlreadySet,
 }
 
-/// Starts logging to stderr, for the whole process; `LEARNSYNC_LOG` chooses what is logged.
+/// Starts logging for the whole process; `LEARNSYNC_LOG` chooses what is logged. Lines go to stderr; under systemd, text goes to journald
+/// itself instead, so that fields can be asked for: `journalctl LEARNSYNC_DESTINATION=hr`.
 ///
 /// # Errors
 /// `LEARNSYNC_LOG` is not a filter, or `init` was called before.
 pub fn init(format: LogFormat) -> Result<(), TelemetryError> {
     let filter = filter(std::env::var(LOG_VARIABLE).ok().as_deref())?;
     let colour = std::io::stderr().is_terminal();
+    let stream = std::env::var(JOURNAL_VARIABLE).ok();
+    if format == LogFormat::Text
+        && leads_to_journal(stream.as_deref(), std::fs::metadata("/proc/self/fd/2").ok().as_ref())
+        // Without journald's own socket its stream on stderr still takes lines.
+        && let Ok(journal) = tracing_journald::layer()
+    {
+        let subscriber = tracing_subscriber::registry().with(filter).with(journal_layer(journal));
+        return tracing::subscriber::set_global_default(subscriber).map_err(|_| TelemetryError::AlreadySet);
+    }
     tracing::subscriber::set_global_default(subscriber(format, filter, colour, std::io::stderr))
         .map_err(|_| TelemetryError::AlreadySet)
+}
+
+/// Whether stderr is the stream that systemd connected with journald: the variable is inherited, and may speak of somebody else's stderr.
+fn leads_to_journal(stream: Option<&str>, stderr: Option<&std::fs::Metadata>) -> bool {
+    let named = stream.and_then(|text| text.split_once(':'));
+    let ours = stderr.map(|file| (file.st_dev().to_string(), file.st_ino().to_string()));
+    named.zip(ours).is_some_and(|((device, inode), ours)| device == ours.0 && inode == ours.1)
+}
+
+/// Fields get a prefix of ours, because some of their names are journald's own; levels are those that `journalctl -p` means.
+fn journal_layer(layer: tracing_journald::Layer) -> tracing_journald::Layer {
+    layer
+        .with_field_prefix(Some("LEARNSYNC".to_owned()))
+        .with_syslog_identifier(PREFIX.to_owned())
+        .with_priority_mappings(PriorityMappings {
+            info: Priority::Informational,
+            debug: Priority::Debug,
+            ..PriorityMappings::new()
+        })
 }
 
 fn filter(value: Option<&str>) -> Result<EnvFilter, TelemetryError> {
@@ -548,6 +584,17 @@ mod tests {
         }
         let text = logged(LogFormat::Text, Some("debug"), || tracing::debug!("shown"));
         assert!(text.contains("shown"), "{text}");
+    }
+
+    #[test]
+    fn only_the_very_stream_that_systemd_named_leads_to_the_journal() {
+        let stderr = std::fs::metadata("/dev/null").expect("it is there");
+        let name = format!("{}:{}", stderr.st_dev(), stderr.st_ino());
+        assert!(leads_to_journal(Some(&name), Some(&stderr)));
+        for other in [None, Some(""), Some("9:1"), Some("x")] {
+            assert!(!leads_to_journal(other, Some(&stderr)), "{other:?}");
+        }
+        assert!(!leads_to_journal(Some(&name), None));
     }
 
     #[test]
