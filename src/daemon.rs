@@ -5,27 +5,27 @@ mod build;
 mod client;
 mod control;
 mod doors;
+mod health;
+mod notify;
 mod orders;
+mod reload;
+mod shift;
 pub mod verdict;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
-use tokio_cron_scheduler::{Job, JobScheduler};
-use tracing::{info, warn};
+use tracing::{error, info};
 
-use crate::config::{Config, ConfigErrors};
+use crate::config::{AdminAddress, Config, ConfigErrors};
 use crate::domain::chance::{Entropy, Generator};
 use crate::domain::time::{Clock, SystemClock};
-use crate::http::{HookPortal, HttpLimits, Receiver};
-use crate::lms::Lms;
-use crate::pipeline::worker::{REST_MAX, work};
-use crate::reconcile::schedule::Schedule;
+use crate::http::{AdminListener, Health};
+use crate::pipeline::pulse::Pulse;
 use crate::store::{Open, Store, Threading};
 use crate::telemetry::Metrics;
 pub use assembly::{Assembled, Assembly, Bells};
@@ -33,8 +33,10 @@ pub use build::{BuiltDestination, BuiltPortal, BuiltRoute, Parts, build};
 pub use client::http_client;
 pub use control::ask;
 pub use doors::StoreInbox;
-use doors::StoreVault;
+use health::Vitals;
 pub use orders::{Answer, Desk, Done, Order, REASON_CHARS_MAX, Running, carry_out_alone, restore};
+pub use shift::DRAIN_TIME_MAX;
+use shift::{House, Shift, drain};
 
 /// A configuration whose every part could be built: connectors, mappings, secrets, clients. Nothing was called yet.
 pub struct Checked {
@@ -52,67 +54,145 @@ pub fn check(path: &Path) -> Result<Checked, ConfigErrors> {
     verdict::of(path).whole()
 }
 
-/// Runs until `stop` says so; what has begun is finished.
+/// What a running daemon is told from outside.
+pub struct Signals {
+    /// Turns true when it shall end.
+    pub stop: watch::Receiver<bool>,
+    /// Rings when it shall read its configuration again.
+    pub reload: Arc<Notify>,
+    /// Where that stands.
+    pub path: PathBuf,
+}
+
+/// Runs until told to stop; what has begun is finished, within `DRAIN_TIME_MAX`.
 ///
 /// # Errors
-/// The store cannot be opened, or the address is taken. What fails later is coped with, and said.
-pub async fn run(checked: Checked, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
-    let Checked { config, parts } = checked;
+/// The store cannot be opened, an address is taken, or the receiver panicked: then a new start is the best repair.
+pub async fn run(checked: Checked, mut signals: Signals) -> anyhow::Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let entropy: Arc<dyn Entropy> = Arc::new(Generator::from_os());
-    let store = open_store(&config, &clock, &entropy)?;
-    let listener = TcpListener::bind(config.listen.address)
+    let store = open_store(&checked.config, &clock, &entropy)?;
+    let listener = TcpListener::bind(checked.config.listen.address)
         .await
-        .with_context(|| format!("listen on {}", config.listen.address))?;
+        .with_context(|| format!("listen on {}", checked.config.listen.address))?;
+    let listener = Arc::new(listener);
     let address = listener.local_addr().context("read the address that we listen on")?;
+    let house = House { store, clock, entropy, metrics: Arc::new(Metrics::new()) };
+    let (pulse_of, pulse) = watch::channel(Arc::new(Pulse::default()));
+    let services = Services::start(&house, &checked.config, pulse).await?;
 
-    let mut bells = Bells::default();
-    let mut tasks = JoinSet::new();
     // The receiver first: whatever is wrong with the LMS or a target, webhooks are kept.
-    let metrics = Arc::new(Metrics::new());
-    let receiver = receiver(&config, &parts, &store, &bells, &clock, &metrics);
-    tasks.spawn(receiver.serve(listener, stop.clone()));
+    let mut shift = Shift::open(&house, &checked, &listener);
+    pulse_of.send_replace(shift.begin(&house, &checked).await?);
+    let admin = &services.admin;
+    info!(%address, %admin, epoch = house.store.epoch(), "learnsync is ready on http://{address}");
+    notify::ready(&status(&checked, &address.to_string()));
 
-    let lms = lms_clients(&parts, &store, &clock, &entropy);
-    let schedule = Schedule::parse(&config.reconcile.cron, config.reconcile.zone).map_err(anyhow::Error::msg)?;
-    let assembly = Assembly {
-        store: Arc::clone(&store),
-        lms,
-        destinations: &parts.destinations,
-        installation: &config.installation,
-        schedule,
-        readers: config.portals.values().map(|portal| portal.calls_at_once_max).max().unwrap_or(1),
-        clock: Arc::clone(&clock),
-        entropy,
-        metrics,
+    let mut running = checked;
+    let mut shifts = loop {
+        tokio::select! {
+            biased;
+            // An error means that the sender is gone: then we stop too.
+            _ = signals.stop.wait_for(|is_stopped| *is_stopped) => break vec![shift],
+            failure = shift.broken_door() => bail!("the receiver failed: {failure}"),
+            () = signals.reload.notified() => {}
+        }
+        notify::reloading();
+        if let Some(new) = reread(&running.config, &signals.path).await {
+            let mut next = Shift::open(&house, &new, &listener);
+            shift.tell_to_stop().await;
+            tokio::select! {
+                biased;
+                _ = signals.stop.wait_for(|is_stopped| *is_stopped) => break vec![shift, next],
+                () = shift.ended() => {}
+            }
+            pulse_of.send_replace(next.begin(&house, &new).await?);
+            (shift, running) = (next, new);
+            info!(destinations = running.config.destinations.len(), "The new configuration is in force");
+        }
+        notify::ready(&status(&running, &address.to_string()));
     };
-    let asked = assembly.assemble(&mut bells).await?;
-    for (step, bell) in asked.steps {
-        tasks.spawn(work(step, bell, Arc::clone(&clock), REST_MAX, stop.clone()));
-    }
-    let scheduler = ring_at_night(&config, &bells).await;
-    let running = Running {
-        destinations: asked.destinations,
-        deliver: bells.deliver.clone(),
-        sweep_now: asked.sweep_now,
-        sweeps: bells.sweeps.clone(),
-    };
-    let desk = Desk { store: Arc::clone(&store), running: Some(running) };
-    tasks.spawn(control::serve(control::socket(&config.store.path), Arc::new(desk), stop.clone()));
-
-    info!(%address, epoch = store.epoch(), "learnsync is ready on http://{address}");
-    let mut stop = stop;
-    // An error means that the sender is gone: then we stop too.
-    let _gone = stop.wait_for(|is_stopped| *is_stopped).await;
     info!("Stopping: what has begun is finished");
-    if let Some(mut scheduler) = scheduler
-        && let Err(error) = scheduler.shutdown().await
-    {
-        warn!(%error, "The scheduler did not stop");
-    }
-    while tasks.join_next().await.is_some() {}
+    notify::stopping();
+    drop(listener);
+    drain(&mut shifts).await;
+    services.stop().await;
     info!("Stopped");
     Ok(())
+}
+
+/// Reads the configuration again; none when the old one stays, which is said with all reasons.
+async fn reread(running: &Config, path: &Path) -> Option<Checked> {
+    info!(path = %path.display(), "Reads the configuration again");
+    let path = path.to_owned();
+    let read = match tokio::task::spawn_blocking(move || verdict::of(&path)).await {
+        Ok(verdict) => reload::renewed(running, verdict),
+        Err(failure) => Err(vec![format!("reading it failed: {failure}")]),
+    };
+    read.map_err(|reasons| {
+        let errors = reasons.len();
+        error!(
+            errors,
+            "The new configuration is not taken over, {errors} in it must be mended; the old one stays in force"
+        );
+        for reason in reasons {
+            error!("{reason}");
+        }
+    })
+    .ok()
+}
+
+/// What works beside all shifts: the admin listener and the watchdog.
+struct Services {
+    admin: AdminAddress,
+    tasks: JoinSet<()>,
+    stopper: watch::Sender<bool>,
+}
+
+impl Services {
+    async fn start(house: &House, config: &Config, pulse: watch::Receiver<Arc<Pulse>>) -> anyhow::Result<Self> {
+        let wanted = admin_address(config)?;
+        let listener =
+            AdminListener::bind(&wanted).await.with_context(|| format!("listen on {wanted} (admin.listen)"))?;
+        let admin = listener.address().context("read the address of the admin listener")?;
+        let (stopper, stop) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        let vitals = Vitals::new(
+            Arc::clone(&house.store),
+            config.store.path.clone(),
+            pulse.clone(),
+            Arc::clone(&house.metrics),
+            Arc::clone(&house.clock),
+        );
+        tasks.spawn(listener.serve(Arc::new(vitals) as Arc<dyn Health>, stop.clone()));
+        if let Some(time) = notify::watchdog_time() {
+            tasks.spawn(notify::feed(time, pulse, stop));
+        }
+        Ok(Self { admin, tasks, stopper })
+    }
+
+    /// Last of all: while the shifts drain, somebody may want to know how it goes.
+    async fn stop(mut self) {
+        let _ended = self.stopper.send(true);
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// Where the admin listener is when nobody said so: only who may look into the store may ask.
+fn admin_address(config: &Config) -> anyhow::Result<AdminAddress> {
+    if let Some(address) = &config.admin.listen {
+        return Ok(address.clone());
+    }
+    let path = std::path::absolute(config.store.path.join("admin.sock")).context("find the folder of the store")?;
+    AdminAddress::unix(path).map_err(anyhow::Error::msg).context("name another place with admin.listen")
+}
+
+/// One line for `systemctl status`.
+fn status(checked: &Checked, address: &str) -> String {
+    let names = |names: Vec<&str>| if names.is_empty() { "nobody".to_owned() } else { names.join(", ") };
+    let portals = names(checked.config.portals.keys().map(String::as_str).collect());
+    let destinations = names(checked.config.destinations.keys().map(String::as_str).collect());
+    format!("takes webhooks of {portals} on {address}, writes to {destinations}")
 }
 
 fn open_store(config: &Config, clock: &Arc<dyn Clock>, entropy: &Arc<dyn Entropy>) -> anyhow::Result<Arc<Store>> {
@@ -127,67 +207,6 @@ fn open_store(config: &Config, clock: &Arc<dyn Clock>, entropy: &Arc<dyn Entropy
     .open()
     .context("open the store")?;
     Ok(Arc::new(store))
-}
-
-fn receiver(
-    config: &Config,
-    parts: &Parts,
-    store: &Arc<Store>,
-    bells: &Bells,
-    clock: &Arc<dyn Clock>,
-    metrics: &Arc<Metrics>,
-) -> Arc<Receiver> {
-    let portals = parts
-        .portals
-        .iter()
-        .map(|(name, portal)| HookPortal { name: name.clone(), token: portal.webhook_token.clone() })
-        .collect();
-    let inbox = Arc::new(StoreInbox {
-        store: Arc::clone(store),
-        intake: Arc::clone(&bells.intake),
-        metrics: Arc::clone(metrics),
-    });
-    let limits = HttpLimits::from(&config.listen);
-    let rendered = Arc::clone(metrics);
-    let receiver = Receiver::new(limits, portals, inbox, doors::recognise(), Arc::clone(clock));
-    Arc::new(receiver.with_metrics(Arc::new(move || rendered.render())))
-}
-
-fn lms_clients(
-    parts: &Parts,
-    store: &Arc<Store>,
-    clock: &Arc<dyn Clock>,
-    entropy: &Arc<dyn Entropy>,
-) -> BTreeMap<String, Arc<dyn Lms>> {
-    let clients = parts.portals.iter().map(|(name, portal)| {
-        let vault = Arc::new(StoreVault { store: Arc::clone(store), portal: name.clone() });
-        let lms: Arc<dyn Lms> = Arc::new(portal.lms(vault, clock, entropy));
-        (name.clone(), lms)
-    });
-    clients.collect()
-}
-
-/// The scheduler only rings: what is due is decided from the ledger, so a bell that is missed costs nothing but time.
-async fn ring_at_night(config: &Config, bells: &Bells) -> Option<JobScheduler> {
-    let sweeps = bells.sweeps.clone();
-    // The scheduler's expressions begin with seconds.
-    let expression = format!("0 {}", config.reconcile.cron);
-    let started = async {
-        let scheduler = JobScheduler::new().await?;
-        let job = Job::new_tz(expression.as_str(), config.reconcile.zone, move |_, _| {
-            sweeps.iter().for_each(|bell| bell.ring());
-        })?;
-        scheduler.add(job).await?;
-        scheduler.start().await?;
-        Ok::<_, tokio_cron_scheduler::JobSchedulerError>(scheduler)
-    };
-    match started.await {
-        Ok(scheduler) => Some(scheduler),
-        Err(error) => {
-            warn!(%error, "The scheduler did not start; sweeps are looked for every half minute all the same");
-            None
-        }
-    }
 }
 
 /// Where the daemon's control socket is.

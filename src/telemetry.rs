@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::IsTerminal;
+use std::os::linux::fs::MetadataExt;
 
 use clap::ValueEnum;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -11,11 +12,17 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tracing::Subscriber;
+use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
 
 /// The environment variable that says what is logged, for example `info,learnsync::pipeline=debug`.
 pub const LOG_VARIABLE: &str = "LEARNSYNC_LOG";
+
+/// The variable by which systemd says that a stream goes to journald: its device and inode.
+/// See <https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html#%24JOURNAL_STREAM>.
+const JOURNAL_VARIABLE: &str = "JOURNAL_STREAM";
 
 /// What is logged when `LEARNSYNC_LOG` is unset or empty.
 // The scheduler tells of its own insides at info; they mean nothing to an operator.
@@ -47,15 +54,44 @@ pub enum TelemetryError {
     AlreadySet,
 }
 
-/// Starts logging to stderr, for the whole process; `LEARNSYNC_LOG` chooses what is logged.
+/// Starts logging for the whole process; `LEARNSYNC_LOG` chooses what is logged. Lines go to stderr; under systemd, text goes to journald
+/// itself instead, so that fields can be asked for: `journalctl LEARNSYNC_DESTINATION=hr`.
 ///
 /// # Errors
 /// `LEARNSYNC_LOG` is not a filter, or `init` was called before.
 pub fn init(format: LogFormat) -> Result<(), TelemetryError> {
     let filter = filter(std::env::var(LOG_VARIABLE).ok().as_deref())?;
     let colour = std::io::stderr().is_terminal();
+    let stream = std::env::var(JOURNAL_VARIABLE).ok();
+    if format == LogFormat::Text
+        && leads_to_journal(stream.as_deref(), std::fs::metadata("/proc/self/fd/2").ok().as_ref())
+        // Without journald's own socket its stream on stderr still takes lines.
+        && let Ok(journal) = tracing_journald::layer()
+    {
+        let subscriber = tracing_subscriber::registry().with(filter).with(journal_layer(journal));
+        return tracing::subscriber::set_global_default(subscriber).map_err(|_| TelemetryError::AlreadySet);
+    }
     tracing::subscriber::set_global_default(subscriber(format, filter, colour, std::io::stderr))
         .map_err(|_| TelemetryError::AlreadySet)
+}
+
+/// Whether stderr is the stream that systemd connected with journald: the variable is inherited, and may speak of somebody else's stderr.
+fn leads_to_journal(stream: Option<&str>, stderr: Option<&std::fs::Metadata>) -> bool {
+    let named = stream.and_then(|text| text.split_once(':'));
+    let ours = stderr.map(|file| (file.st_dev().to_string(), file.st_ino().to_string()));
+    named.zip(ours).is_some_and(|((device, inode), ours)| device == ours.0 && inode == ours.1)
+}
+
+/// Fields get a prefix of ours, because some of their names are journald's own; levels are those that `journalctl -p` means.
+fn journal_layer(layer: tracing_journald::Layer) -> tracing_journald::Layer {
+    layer
+        .with_field_prefix(Some("LEARNSYNC".to_owned()))
+        .with_syslog_identifier(PREFIX.to_owned())
+        .with_priority_mappings(PriorityMappings {
+            info: Priority::Informational,
+            debug: Priority::Debug,
+            ..PriorityMappings::new()
+        })
 }
 
 fn filter(value: Option<&str>) -> Result<EnvFilter, TelemetryError> {
@@ -80,20 +116,111 @@ pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 
 /// What stands before every metric name.
 pub const PREFIX: &str = "learnsync";
-/// Counter: webhook requests answered, by `portal` and `outcome`; shown as `learnsync_hooks_received_total`.
-pub const HOOKS_RECEIVED: &str = "hooks_received";
-/// Counter: events taken from the inbox, by `disposition`; shown as `learnsync_events_taken_total`.
-pub const EVENTS_TAKEN: &str = "events_taken";
-/// Counter: re-reads of a subject that ended, by `outcome`; shown as `learnsync_refreshes_total`.
-pub const REFRESHES: &str = "refreshes";
-/// Counter: attempts at a delivery, by `destination` and `outcome`; shown as `learnsync_deliveries_total`.
-pub const DELIVERIES: &str = "deliveries";
-/// Counter: calls of the LMS, by `portal` and `outcome`; shown as `learnsync_lms_calls_total`.
-pub const LMS_CALLS: &str = "lms_calls";
-/// Gauge: deliveries that differ from what their target holds and are not parked, by `destination`; a count.
-pub const DELIVERIES_WAITING: &str = "deliveries_waiting";
-/// Gauge: events on disk that intake has not taken yet; a count.
-pub const INBOX_BACKLOG: &str = "inbox_backlog";
+
+/// One metric, as it is registered and as the reference page shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct About {
+    /// Its name on the page, whole.
+    pub name: &'static str,
+    /// Its labels.
+    pub labels: &'static [&'static str],
+    /// What it counts, and in which unit, without a full stop.
+    pub help: &'static str,
+}
+
+const HOOKS_RECEIVED: About = About {
+    name: "learnsync_hooks_received_total",
+    labels: &["portal", "outcome"],
+    help: "Webhook requests answered: accepted, full, unavailable, overloaded, refused; the portal of a stranger is unknown",
+};
+const EVENTS_TAKEN: About = About {
+    name: "learnsync_events_taken_total",
+    labels: &["disposition"],
+    help: "Events taken from the inbox, by what became of them",
+};
+const REFRESHES: About =
+    About { name: "learnsync_refreshes_total", labels: &["outcome"], help: "Reads of a learner that ended" };
+const DELIVERIES: About = About {
+    name: "learnsync_deliveries_total",
+    labels: &["destination", "outcome"],
+    help: "Attempts at a delivery that ended",
+};
+const LMS_CALLS: About = About {
+    name: "learnsync_lms_calls_total",
+    labels: &["portal", "outcome"],
+    help: "Requests to the LMS: ok, missing, unauthorized, throttled, refused, failed, unanswered",
+};
+const DELIVERIES_WAITING: About = About {
+    name: "learnsync_deliveries_waiting",
+    labels: &["destination", "state"],
+    help: "Deliveries in the queue: pending, or uncertain whether the target has it",
+};
+const DELIVERIES_WITH_CAUSE: About = About {
+    name: "learnsync_deliveries_with_cause",
+    labels: &["destination", "cause"],
+    help: "Deliveries that are set aside, by cause",
+};
+const DESTINATION_PAUSED: About = About {
+    name: "learnsync_destination_paused",
+    labels: &["destination"],
+    help: "1 while nothing is written to the destination, else 0",
+};
+const INBOX_BACKLOG: About =
+    About { name: "learnsync_inbox_backlog", labels: &[], help: "Events on disk that are not taken yet" };
+const SWEEP_AGE: About = About {
+    name: "learnsync_sweep_age_seconds",
+    labels: &["portal"],
+    help: "Time since the newest finished sweep began, in seconds; absent before the first",
+};
+const STEPS_LATE: About = About {
+    name: "learnsync_steps_late",
+    labels: &[],
+    help: "Steps of the pipeline without any progress for too long; above 0 the daemon is not ready",
+};
+
+/// All metrics, in the order of the page.
+pub static METRICS: [About; 11] = [
+    HOOKS_RECEIVED,
+    EVENTS_TAKEN,
+    REFRESHES,
+    DELIVERIES,
+    LMS_CALLS,
+    DELIVERIES_WAITING,
+    DELIVERIES_WITH_CAUSE,
+    DESTINATION_PAUSED,
+    INBOX_BACKLOG,
+    SWEEP_AGE,
+    STEPS_LATE,
+];
+
+impl About {
+    /// The name as it is registered: the library adds the prefix, and `_total` to each counter.
+    fn registered(&self) -> &'static str {
+        let name = self.name.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix('_')).unwrap_or(self.name);
+        name.strip_suffix("_total").unwrap_or(name)
+    }
+
+    fn enter(&self, registry: &mut Registry, metric: &(impl prometheus_client::registry::Metric + Clone)) {
+        registry.register(self.registered(), self.help, metric.clone());
+    }
+
+    /// `counter` or `gauge`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        if self.name.ends_with("_total") { "counter" } else { "gauge" }
+    }
+}
+
+/// The metrics as a table in Markdown.
+#[must_use]
+pub fn metrics_table() -> String {
+    let mut page = String::from("| metric | type | labels | what it says |\n|---|---|---|---|\n");
+    for about in &METRICS {
+        let labels = about.labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
+        page.push_str(&format!("| `{}` | {} | {labels} | {}. |\n", about.name, about.kind(), about.help));
+    }
+    page
+}
 
 /// The portal of a request whose token belongs to none.
 // What a stranger sends never becomes a label: it would let him grow our memory.
@@ -126,6 +253,47 @@ struct Destination {
     destination: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DestinationState {
+    destination: String,
+    state: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DestinationCause {
+    destination: String,
+    cause: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Portal {
+    portal: String,
+}
+
+/// What the ledger says when it is asked, for the gauges.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gauges {
+    /// Events that intake has not taken yet.
+    pub inbox_backlog: u64,
+    /// The destinations that are configured.
+    pub destinations: Vec<DestinationGauges>,
+    /// Seconds since the newest finished sweep began, by portal; those without any are left out.
+    pub sweep_age_seconds: Vec<(String, u64)>,
+}
+
+/// One destination.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DestinationGauges {
+    /// Its name.
+    pub name: String,
+    /// Whether it is paused.
+    pub is_paused: bool,
+    /// Deliveries in the queue, by state.
+    pub waiting: Vec<(String, u64)>,
+    /// Deliveries that are set aside, by the kind of their cause.
+    pub causes: Vec<(String, u64)>,
+}
+
 /// The metrics of one daemon: a value, handed in through `Arc`; nothing about it is global.
 ///
 /// Labels are names from the configuration and words of our code (`&'static str`), never ids, people or what a stranger sent:
@@ -137,8 +305,12 @@ pub struct Metrics {
     refreshes: Family<Outcome, Counter>,
     deliveries: Family<DestinationOutcome, Counter>,
     lms_calls: Family<PortalOutcome, Counter>,
-    deliveries_waiting: Family<Destination, Gauge>,
+    deliveries_waiting: Family<DestinationState, Gauge>,
+    deliveries_with_cause: Family<DestinationCause, Gauge>,
+    destination_paused: Family<Destination, Gauge>,
     inbox_backlog: Gauge,
+    sweep_age_seconds: Family<Portal, Gauge>,
+    steps_late: Gauge,
 }
 
 impl Default for Metrics {
@@ -165,23 +337,30 @@ impl Metrics {
             deliveries: Family::default(),
             lms_calls: Family::default(),
             deliveries_waiting: Family::default(),
+            deliveries_with_cause: Family::default(),
+            destination_paused: Family::default(),
             inbox_backlog: Gauge::default(),
+            sweep_age_seconds: Family::default(),
+            steps_late: Gauge::default(),
         };
         metrics.register();
         metrics
     }
 
-    // The library adds the full stop to each sentence, and `_total` to each counter.
+    // The library adds the full stop to each sentence.
     fn register(&mut self) {
         let registry = &mut self.registry;
-        registry.register(HOOKS_RECEIVED, "Webhook requests answered", self.hooks_received.clone());
-        registry.register(EVENTS_TAKEN, "Events taken from the inbox", self.events_taken.clone());
-        registry.register(REFRESHES, "Re-reads of a subject that ended", self.refreshes.clone());
-        registry.register(DELIVERIES, "Attempts at a delivery", self.deliveries.clone());
-        registry.register(LMS_CALLS, "Calls of the LMS", self.lms_calls.clone());
-        let waiting = "Deliveries that differ from what their target holds and are not parked";
-        registry.register(DELIVERIES_WAITING, waiting, self.deliveries_waiting.clone());
-        registry.register(INBOX_BACKLOG, "Events on disk that intake has not taken yet", self.inbox_backlog.clone());
+        HOOKS_RECEIVED.enter(registry, &self.hooks_received);
+        EVENTS_TAKEN.enter(registry, &self.events_taken);
+        REFRESHES.enter(registry, &self.refreshes);
+        DELIVERIES.enter(registry, &self.deliveries);
+        LMS_CALLS.enter(registry, &self.lms_calls);
+        DELIVERIES_WAITING.enter(registry, &self.deliveries_waiting);
+        DELIVERIES_WITH_CAUSE.enter(registry, &self.deliveries_with_cause);
+        DESTINATION_PAUSED.enter(registry, &self.destination_paused);
+        INBOX_BACKLOG.enter(registry, &self.inbox_backlog);
+        SWEEP_AGE.enter(registry, &self.sweep_age_seconds);
+        STEPS_LATE.enter(registry, &self.steps_late);
     }
 
     /// Counts one webhook request; `portal` is a configured name, or [`PORTAL_UNKNOWN`].
@@ -209,15 +388,35 @@ impl Metrics {
         self.lms_calls.get_or_create(&PortalOutcome { portal: portal.to_owned(), outcome }).inc();
     }
 
-    /// Says how many deliveries of a destination wait now.
-    pub fn set_deliveries_waiting(&self, destination: &str, count: u64) {
-        let labels = Destination { destination: destination.to_owned() };
-        self.deliveries_waiting.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
+    /// Takes over what the ledger says now; what it no longer names disappears.
+    pub fn set_gauges(&self, gauges: &Gauges) {
+        self.deliveries_waiting.clear();
+        self.deliveries_with_cause.clear();
+        self.destination_paused.clear();
+        self.sweep_age_seconds.clear();
+        self.inbox_backlog.set(signed(gauges.inbox_backlog));
+        for one in &gauges.destinations {
+            let destination = one.name.clone();
+            self.destination_paused
+                .get_or_create(&Destination { destination: destination.clone() })
+                .set(i64::from(one.is_paused));
+            for (state, count) in &one.waiting {
+                let labels = DestinationState { destination: destination.clone(), state: state.clone() };
+                self.deliveries_waiting.get_or_create(&labels).set(signed(*count));
+            }
+            for (cause, count) in &one.causes {
+                let labels = DestinationCause { destination: destination.clone(), cause: cause.clone() };
+                self.deliveries_with_cause.get_or_create(&labels).set(signed(*count));
+            }
+        }
+        for (portal, seconds) in &gauges.sweep_age_seconds {
+            self.sweep_age_seconds.get_or_create(&Portal { portal: portal.clone() }).set(signed(*seconds));
+        }
     }
 
-    /// Says how many events wait for intake now.
-    pub fn set_inbox_backlog(&self, count: u64) {
-        self.inbox_backlog.set(i64::try_from(count).unwrap_or(i64::MAX));
+    /// Says how many steps are late now.
+    pub fn set_steps_late(&self, count: usize) {
+        self.steps_late.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// All metrics as text, of the type [`METRICS_TYPE`]. A metric with labels appears with its first value.
@@ -227,6 +426,10 @@ impl Metrics {
         encode(&mut text, &self.registry).expect("writing into a String cannot fail");
         text
     }
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -283,37 +486,70 @@ mod tests {
         assert!(text.ends_with("# EOF\n"), "OpenMetrics asks for an end mark:\n{text}");
     }
 
-    #[test]
-    fn a_gauge_shows_the_last_value_that_was_said() {
-        let metrics = Metrics::new();
-        metrics.set_deliveries_waiting("hr", 12);
-        metrics.set_deliveries_waiting("hr", 3);
-        metrics.set_inbox_backlog(7);
-        let text = metrics.render();
-        assert!(text.contains("\nlearnsync_deliveries_waiting{destination=\"hr\"} 3\n"), "{text}");
-        assert!(text.contains("\nlearnsync_inbox_backlog 7\n"), "{text}");
+    fn gauges() -> Gauges {
+        Gauges {
+            inbox_backlog: 7,
+            destinations: vec![DestinationGauges {
+                name: "hr".to_owned(),
+                is_paused: true,
+                waiting: vec![("pending".to_owned(), 3)],
+                causes: vec![("unmapped".to_owned(), 12)],
+            }],
+            sweep_age_seconds: vec![("acme".to_owned(), 3_600)],
+        }
     }
 
     #[test]
-    fn every_metric_explains_itself_as_soon_as_it_has_a_value() {
+    fn gauges_show_what_the_ledger_said_last_and_forget_what_it_no_longer_names() {
+        let metrics = Metrics::new();
+        metrics.set_gauges(&gauges());
+        let text = metrics.render();
+        for line in [
+            "learnsync_inbox_backlog 7",
+            "learnsync_destination_paused{destination=\"hr\"} 1",
+            "learnsync_deliveries_waiting{destination=\"hr\",state=\"pending\"} 3",
+            "learnsync_deliveries_with_cause{destination=\"hr\",cause=\"unmapped\"} 12",
+            "learnsync_sweep_age_seconds{portal=\"acme\"} 3600",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is missing in:\n{text}");
+        }
+        metrics.set_gauges(&Gauges::default());
+        let text = metrics.render();
+        assert!(!text.contains("\"hr\"") && text.contains("\nlearnsync_inbox_backlog 0\n"), "{text}");
+    }
+
+    #[test]
+    fn the_page_and_the_table_name_the_same_metrics_with_the_same_types_and_labels() {
         let metrics = Metrics::new();
         metrics.hook_received("acme", "accepted");
         metrics.event_taken("fresh");
         metrics.refresh_ended("done");
         metrics.delivery_attempted("hr", "delivered");
         metrics.lms_called("acme", "ok");
-        metrics.set_deliveries_waiting("hr", 1);
+        metrics.set_gauges(&gauges());
+        metrics.set_steps_late(0);
         let text = metrics.render();
-        for name in [HOOKS_RECEIVED, EVENTS_TAKEN, REFRESHES, DELIVERIES, LMS_CALLS, DELIVERIES_WAITING, INBOX_BACKLOG]
-        {
-            assert!(text.contains(&format!("# HELP {PREFIX}_{name} ")), "{name} is missing in:\n{text}");
+        let shown: Vec<&str> = text.lines().filter(|line| line.starts_with("# HELP ")).collect();
+        assert_eq!(shown.len(), METRICS.len(), "{text}");
+        for about in &METRICS {
+            let registered = format!("{PREFIX}_{}", about.registered());
+            assert!(text.contains(&format!("# HELP {registered} {}.\n", about.help)), "{} in:\n{text}", about.name);
+            assert!(text.contains(&format!("# TYPE {registered} {}\n", about.kind())), "{} in:\n{text}", about.name);
+            let sample = text.lines().find(|line| line.starts_with(about.name) && !line.starts_with('#'));
+            let sample = sample.unwrap_or_else(|| panic!("{} has no value in:\n{text}", about.name));
+            let labels: Vec<&str> = sample
+                .split_once('{')
+                .and_then(|(_, rest)| rest.split_once('}'))
+                .map(|(labels, _)| labels.split(',').filter_map(|label| label.split('=').next()).collect())
+                .unwrap_or_default();
+            assert_eq!(labels, about.labels, "{sample}");
         }
     }
 
     #[test]
     fn two_daemons_in_one_process_count_apart() {
         let (one, other) = (Metrics::new(), Metrics::new());
-        one.set_inbox_backlog(5);
+        one.set_gauges(&gauges());
         assert!(other.render().contains("\nlearnsync_inbox_backlog 0\n"));
     }
 
@@ -348,6 +584,17 @@ mod tests {
         }
         let text = logged(LogFormat::Text, Some("debug"), || tracing::debug!("shown"));
         assert!(text.contains("shown"), "{text}");
+    }
+
+    #[test]
+    fn only_the_very_stream_that_systemd_named_leads_to_the_journal() {
+        let stderr = std::fs::metadata("/dev/null").expect("it is there");
+        let name = format!("{}:{}", stderr.st_dev(), stderr.st_ino());
+        assert!(leads_to_journal(Some(&name), Some(&stderr)));
+        for other in [None, Some(""), Some("9:1"), Some("x")] {
+            assert!(!leads_to_journal(other, Some(&stderr)), "{other:?}");
+        }
+        assert!(!leads_to_journal(Some(&name), None));
     }
 
     #[test]

@@ -8,7 +8,10 @@ use learnsync_sdk::{ConnectorType, Description, FieldType, Need, TargetObject, T
 
 use super::{Failure, print_json};
 use crate::config::{FILE_BYTES_MAX, FILES_MAX, SECRET_BYTES_MAX, schema_of_destination, schema_of_main};
+use crate::daemon::DRAIN_TIME_MAX;
+use crate::http::{QUESTION_TIME_MAX, QUESTIONS_MAX};
 use crate::mapping::{PATHS, TEMPLATE_BYTES_MAX, TEMPLATE_FUEL};
+use crate::pipeline::pulse::SILENCE_MAX;
 use crate::pipeline::{breaker, retry};
 
 #[derive(Args)]
@@ -68,6 +71,10 @@ fn page(kinds: &[Box<dyn ConnectorType>]) -> Result<String, Failure> {
     for kind in kinds {
         connector(&mut page, &**kind)?;
     }
+    page.push_str(
+        "\n## Metrics\n\nWhat `/metrics` of the admin listener says. Counters begin at 0 with each start.\n\n",
+    );
+    page.push_str(&crate::telemetry::metrics_table());
     page.push_str(&limits());
     Ok(page)
 }
@@ -176,7 +183,10 @@ fn limits() -> String {
 - poison: {} failures of one delivery while others succeed park it
 - unauthorized: the destination pauses, one probe every {} min
 - throttled: as long as the target says, in full; {} s if it does not say
-- reads again for an event's promise: after {}\n",
+- reads again for an event's promise: after {}
+- the admin listener: {QUESTIONS_MAX} questions at once, {} s for each
+- a step of the pipeline without progress for {} min hangs: not ready, and the watchdog of systemd is fed no more
+- what has begun when the daemon is stopped: {} s, then it is cut off and looked up at the next start\n",
         FILE_BYTES_MAX / 1024,
         SECRET_BYTES_MAX / 1024,
         TEMPLATE_BYTES_MAX / 1024,
@@ -188,7 +198,10 @@ fn limits() -> String {
         retry::POISON_TRIES,
         retry::UNAUTHORIZED_PROBE_MS / 60_000,
         retry::THROTTLED_MS / 1_000,
-        waits.join(", ")
+        waits.join(", "),
+        QUESTION_TIME_MAX.as_secs(),
+        SILENCE_MAX.as_secs() / 60,
+        DRAIN_TIME_MAX.as_secs(),
     )
 }
 

@@ -1,11 +1,13 @@
-//! `learnsync run`: the daemon, until SIGTERM or SIGINT.
+//! `learnsync run`: the daemon, until SIGTERM or SIGINT; SIGHUP makes it read its configuration again.
+
+use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::{Failure, WithConfig, runtime};
-use crate::daemon::verdict;
+use crate::daemon::{Signals, verdict};
 use crate::telemetry;
 
 /// "File size limit exceeded", on Linux.
@@ -20,15 +22,21 @@ pub(super) fn run(options: &WithConfig) -> Result<(), Failure> {
         let mut interrupt = signal(SignalKind::interrupt()).context("wait for SIGINT")?;
         // A limit on the size of files is then like a full disk, an error of the write, and not the end of the process.
         let _over_limit = signal(SignalKind::from_raw(SIGXFSZ)).context("wait for SIGXFSZ")?;
+        let mut hang_up = signal(SignalKind::hangup()).context("wait for SIGHUP")?;
+        let reload = Arc::new(Notify::new());
+        let signals = Signals { stop, reload: Arc::clone(&reload), path: options.config.clone() };
         tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => break,
+                    _ = interrupt.recv() => break,
+                    _ = hang_up.recv() => reload.notify_one(),
+                }
             }
             // Nobody listens any more only when the daemon has ended by itself.
             let _ended = stopper.send(true);
         });
-        crate::daemon::run(checked, stop).await
+        crate::daemon::run(checked, signals).await
     })?;
     Ok(())
 }

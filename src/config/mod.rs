@@ -1,5 +1,6 @@
 //! The configuration: what can be set, its limits and defaults, and how it is read.
 
+mod admin;
 mod files;
 mod load;
 mod nearest;
@@ -11,6 +12,7 @@ mod shape;
 mod source;
 mod validate;
 
+pub use admin::{AdminAddress, SOCKET_BYTES_MAX};
 pub use files::{FILE_BYTES_MAX, FILES_MAX, File, Files};
 pub use load::{Draft, draft, load, parse, time_zone};
 pub use nearest::nearest;
@@ -42,6 +44,9 @@ pub struct Config {
     /// The webhook listener.
     #[serde(default)]
     pub listen: ListenConfig,
+    /// The admin listener.
+    #[serde(default)]
+    pub admin: AdminConfig,
     /// The LMS portals, by name.
     pub portals: BTreeMap<String, PortalConfig>,
     /// The destinations, by name.
@@ -92,6 +97,14 @@ impl Default for ListenConfig {
             hooks_burst_max: 50_000,
         }
     }
+}
+
+/// The admin listener: health and metrics, for this machine only.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminConfig {
+    /// A loopback address and port, or `unix:` and the path of a socket; without it, `admin.sock` in the store's folder.
+    pub listen: Option<AdminAddress>,
 }
 
 /// One Absorb portal.

@@ -42,6 +42,8 @@ pub enum Type {
     Zone,
     /// An address with a port.
     Address,
+    /// An address with a port, or `unix:` and a path.
+    AdminAddress,
     /// `"none"`, `"all"` or a date.
     History,
     /// A time of the day.
@@ -63,6 +65,7 @@ impl Type {
             Self::Words(_) => "list of words",
             Self::Zone => "time zone",
             Self::Address => "address:port",
+            Self::AdminAddress => "address:port or unix:path",
             Self::History => "word or date",
             Self::DayTime => "time of the day",
         }
@@ -153,6 +156,12 @@ pub static SETTINGS: &[Setting] = &[
     default("listen.connections_max", "Most connections at once.", "1024").range(1, 65_536),
     default("listen.hooks_per_second_max", "Webhooks accepted per second, sustained.", "2000").range(1, 100_000),
     default("listen.hooks_burst_max", "Webhooks accepted in one burst.", "50000").range(1, 1_000_000),
+    optional("admin", "The admin listener.").of(Type::Table),
+    optional(
+        "admin.listen",
+        "A loopback address and port, or `unix:` and the path of a socket; without it, `admin.sock` in the store's folder.",
+    )
+    .limit("loopback; an absolute path of at most 107 bytes").of(Type::AdminAddress),
     required("portals", "The LMS portals, by name.").limit("at least one; names: 1 to 32 of `a-z 0-9 -`").of(Type::Table),
     required("portals.<portal>.url", "The API's base URL, for example `https://rest.myabsorb.com`.").limit("https; http for this machine only"),
     secret("portals.<portal>.api_key", "The portal's private API key (sent as `x-api-key`)."),
@@ -419,6 +428,7 @@ mod tests {
                 "toml::Value" => "any value",
                 "Tz" => "time zone",
                 "SocketAddr" => "address:port",
+                "AdminAddress" => "address:port or unix:path",
                 "History" => "word or date",
                 "DayTime" => "time of the day",
                 "RecordKind" | "RouteMode" | "SlotRule" | "WhenMissing" => "one word",

@@ -115,7 +115,7 @@ fn plain(setting: &Setting) -> Value {
         (Type::Integer, Limit::Range(least, most)) => json!({"type": "integer", "minimum": least, "maximum": most}),
         (Type::Integer, Limit::None | Limit::Words(_)) => json!({"type": "integer"}),
         (Type::Text, _) if setting.path == "installation" => json!({"type": "string", "pattern": NAME}),
-        (Type::Text | Type::Zone | Type::Address, _) => json!({"type": "string"}),
+        (Type::Text | Type::Zone | Type::Address | Type::AdminAddress, _) => json!({"type": "string"}),
         (Type::Bool, _) => json!({"type": "boolean"}),
         (Type::Any, _) => json!({}),
         (Type::Table, _) => json!({"type": "object"}),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use croner::parser::{CronParser, Seconds, Year};
 
 use super::source::{ConfigErrors, Source, Told};
-use super::{Config, DestinationConfig, PortalConfig, ReconcileConfig};
+use super::{AdminAddress, Config, DestinationConfig, PortalConfig, ReconcileConfig};
 
 /// The longest name of an installation, portal, destination or route, in characters.
 const NAME_CHARS_MAX: usize = 32;
@@ -24,6 +24,15 @@ pub(super) fn check(config: &Config, source: &Source, errors: &mut ConfigErrors)
         findings.add(
             &["listen", "hooks_burst_max"],
             format!("{burst} is less than hooks_per_second_max, write {rate} or more"),
+        );
+    }
+    if config.admin.listen == Some(AdminAddress::Tcp(config.listen.address)) && config.listen.address.port() != 0 {
+        findings.add(
+            &["admin", "listen"],
+            format!(
+                "\"{}\" is where webhooks are received (listen.address), choose another port",
+                config.listen.address
+            ),
         );
     }
     if config.portals.is_empty() && source.has(&["portals"]) {

@@ -1,7 +1,8 @@
 //! The webhook receiver: a small HTTP/1 server that keeps each webhook in the inbox before it answers.
 //!
 //! `server` accepts connections, `stream` watches one of them, `router` finds the portal by its secret path, `webhook` takes the request,
-//! `body` reads it, `limits` bounds it, `rejection` says no, `admin` answers health and metrics.
+//! `body` reads it, `limits` bounds it, `rejection` says no, `admin` is a listener of its own for health and
+//! metrics.
 
 mod admin;
 mod answer;
@@ -24,6 +25,7 @@ use tokio::sync::Semaphore;
 
 use crate::domain::event::RawEvent;
 use crate::domain::time::Clock;
+pub use admin::{AdminListener, Health, QUESTION_TIME_MAX, QUESTIONS_MAX, Trouble};
 pub use limits::HttpLimits;
 use limits::{Bucket, REFUSALS_MAX};
 use router::Doors;
@@ -75,8 +77,8 @@ pub struct Recognised {
 
 /// Says what an event looks like.
 pub type Recognise = Arc<dyn Fn(&RawEvent) -> Recognised + Send + Sync>;
-/// Renders the metrics page.
-pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
+/// Counts a refused request by the portal's name and a word.
+pub type CountRefusal = Arc<dyn Fn(&str, &'static str) + Send + Sync>;
 
 /// The webhook receiver. `serve` runs it.
 pub struct Receiver {
@@ -84,7 +86,7 @@ pub struct Receiver {
     doors: Doors,
     inbox: Arc<dyn Inbox>,
     recognise: Recognise,
-    metrics: Option<RenderMetrics>,
+    refused: CountRefusal,
     hooks: Bucket,
     connections: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
@@ -104,7 +106,7 @@ impl Receiver {
             doors: Doors::new(portals),
             inbox,
             recognise,
-            metrics: None,
+            refused: Arc::new(|_, _| {}),
             hooks: Bucket::new(limits.hooks_per_second_max, limits.hooks_burst_max, clock),
             connections: Arc::new(Semaphore::new(limits.connections_max.min(Semaphore::MAX_PERMITS))),
             refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
@@ -112,12 +114,10 @@ impl Receiver {
         }
     }
 
-    /// Answers `GET /metrics` with this text (Prometheus text format); without it the path is not found.
-    ///
-    /// The page is served on the webhook port: a proxy in front should pass only `/hooks/` on to the outside.
+    /// Counts refused requests with this; without it nobody does.
     #[must_use]
-    pub fn with_metrics(mut self, render: RenderMetrics) -> Self {
-        self.metrics = Some(render);
+    pub fn counting(mut self, refused: CountRefusal) -> Self {
+        self.refused = refused;
         self
     }
 }

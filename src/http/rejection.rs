@@ -9,6 +9,8 @@ use http::StatusCode;
 pub(super) enum Rejection {
     /// No such path, portal or token: always the same answer, so that it tells nothing.
     NotFound,
+    /// No such path on the admin listener.
+    NothingToAsk,
     /// The path is right, the method is not; carries the allowed ones.
     Method(&'static str),
     /// Both `Content-Length` and `Transfer-Encoding`: two servers in a row may disagree where the request ends.
@@ -41,7 +43,7 @@ impl Rejection {
     /// The status of the answer. Overload is 503, not 429: a webhook sender takes 4xx for a fault of its own and gives up.
     pub(super) fn status(&self) -> StatusCode {
         match self {
-            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::NothingToAsk => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::AmbiguousLength | Self::Hosts(_) | Self::BodyBroken | Self::GzipBroken => StatusCode::BAD_REQUEST,
             Self::HeadLate(_) | Self::BodyLate(_) => StatusCode::REQUEST_TIMEOUT,
@@ -53,6 +55,25 @@ impl Rejection {
         }
     }
 
+    /// The word by which it is counted; none for what the inbox refused, which it has counted itself.
+    pub(super) fn outcome(&self) -> Option<&'static str> {
+        match self {
+            Self::InboxFull | Self::InboxUnavailable => None,
+            Self::TooManyHooks { .. } | Self::TooManyConnections(_) => Some("overloaded"),
+            Self::NotFound
+            | Self::NothingToAsk
+            | Self::Method(_)
+            | Self::AmbiguousLength
+            | Self::Hosts(_)
+            | Self::HeadLate(_)
+            | Self::BodyLate(_)
+            | Self::BodyTooLarge { .. }
+            | Self::BodyBroken
+            | Self::GzipBroken
+            | Self::Encoding(_) => Some("refused"),
+        }
+    }
+
     /// In how many seconds the sender should come back.
     pub(super) fn retry_after_seconds(&self) -> Option<u32> {
         match self {
@@ -60,6 +81,7 @@ impl Rejection {
             Self::InboxUnavailable => Some(5),
             Self::InboxFull => Some(60),
             Self::NotFound
+            | Self::NothingToAsk
             | Self::Method(_)
             | Self::AmbiguousLength
             | Self::Hosts(_)
@@ -76,6 +98,7 @@ impl Rejection {
     pub(super) fn sentence(&self) -> String {
         match self {
             Self::NotFound => "nothing is here; a webhook URL ends with /hooks/<portal>/<token>".to_owned(),
+            Self::NothingToAsk => "nothing is here; ask for /healthz, /readyz and /metrics".to_owned(),
             Self::Method(allowed) => format!("this method is not allowed here, use one of {allowed}"),
             Self::AmbiguousLength => {
                 "the request has both Content-Length and Transfer-Encoding, send only one of them".to_owned()

@@ -11,10 +11,6 @@ use super::HookPortal;
 pub(super) enum Route<'a> {
     /// The webhook URL of the portal with this name.
     Hook(&'a str),
-    /// `/health/live`.
-    Live,
-    /// `/metrics`.
-    Metrics,
     /// Anything else, also a portal or token that is wrong.
     Unknown,
 }
@@ -40,11 +36,6 @@ impl Doors {
 
     /// Finds what a path leads to. A query string is no part of it.
     pub(super) fn route(&self, path: &str) -> Route<'_> {
-        match path {
-            "/health/live" => return Route::Live,
-            "/metrics" => return Route::Metrics,
-            _ => {}
-        }
         let parts = path.strip_prefix("/hooks/").and_then(|rest| rest.split_once('/'));
         match parts {
             Some((portal, token)) if !token.is_empty() && !token.contains('/') => {
@@ -103,8 +94,9 @@ mod tests {
         check("/hooks", Route::Unknown);
         check("/", Route::Unknown);
         check("", Route::Unknown);
-        check("/health/live", Route::Live);
-        check("/metrics", Route::Metrics);
+        // They belong to the admin listener.
+        check("/healthz", Route::Unknown);
+        check("/metrics", Route::Unknown);
     }
 
     #[test]

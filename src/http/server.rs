@@ -24,14 +24,15 @@ use super::rejection::Rejection;
 use super::stream::{Traffic, Watched};
 
 /// The pause after a failed accept: when file handles have run out, trying again at once would only burn the processor.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The smallest buffer that hyper takes.
 const BUFFER_BYTES_MIN: usize = 8 * 1024;
 
 impl Receiver {
     /// Serves until `stop` turns true or its sender is gone; then takes no new connection, lets requests under way finish, and returns when
-    /// all connections are closed, after 10 s at the latest.
-    pub async fn serve(self: Arc<Self>, listener: TcpListener, stop: watch::Receiver<bool>) {
+    /// all connections are closed, after 10 s at the latest. The listener is shared: the receiver of a new configuration takes over before
+    /// this one ends.
+    pub async fn serve(self: Arc<Self>, listener: Arc<TcpListener>, stop: watch::Receiver<bool>) {
         let mut open = JoinSet::new();
         let mut accepting = stop.clone();
         loop {
@@ -169,7 +170,7 @@ async fn linger(mut stream: TcpStream) {
 }
 
 /// Waits for the word to stop; a sender that is gone means the same.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
+pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _sender_is_gone = stop.wait_for(|stop| *stop).await.is_err();
 }
 
@@ -186,7 +187,7 @@ async fn finish(mut open: JoinSet<()>) {
     }
 }
 
-fn log_panic(ended: Result<(), tokio::task::JoinError>) {
+pub(super) fn log_panic(ended: Result<(), tokio::task::JoinError>) {
     if let Err(failure) = ended {
         error!("A connection's task failed: {failure}");
     }

@@ -94,7 +94,7 @@ impl House {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         let address = listener.local_addr().expect("the listener is bound");
         let (stop, stopping) = watch::channel(false);
-        let serving = tokio::spawn(Arc::new(receiver).serve(listener, stopping));
+        let serving = tokio::spawn(Arc::new(receiver).serve(Arc::new(listener), stopping));
         Self { address, inbox, clock, stop, serving }
     }
 
@@ -693,7 +693,7 @@ async fn there_is_no_2xx_before_the_inbox_has_the_event() {
     house.event_waits().await;
     // Another client is served meanwhile: the receiver had its chance to answer the first.
     for _ in 0..10 {
-        assert_eq!(house.ask("GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n").await.status, 200);
+        assert_eq!(house.ask(request("GET", PATH, "", b"")).await.status, 200);
     }
     let early = wire.stream.try_read(&mut [0; 1]).map_err(|error| error.kind());
     assert_eq!(early, Err(std::io::ErrorKind::WouldBlock), "answered before the commit");
@@ -711,7 +711,7 @@ async fn stopping_finishes_requests_under_way_and_takes_no_new_connection() {
     wire.send(post(b"{}")).await;
     house.event_waits().await;
     let mut idle = house.wire().await;
-    idle.send("GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    idle.send(request("GET", PATH, "", b"")).await;
     assert_eq!(idle.answer().await.status, 200);
     house.stop.send(true).expect("the receiver runs");
     assert!(idle.is_closed().await, "an idle connection is closed at once");
@@ -777,18 +777,21 @@ async fn a_connection_is_kept_and_pipelined_requests_are_answered_in_order() {
 }
 
 #[tokio::test]
-async fn health_is_alive_and_metrics_are_there_when_given() {
-    let house =
-        House::open_with(limits(), |receiver| receiver.with_metrics(Arc::new(|| "hooks_total 7\n".to_owned()))).await;
-    let live = house.ask("GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    assert_eq!((live.status, live.body.as_str()), (200, r#"{"status":"alive"}"#));
-    let metrics = house.ask("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    assert_eq!((metrics.status, metrics.body.as_str()), (200, "hooks_total 7\n"));
-    assert_eq!(metrics.header("content-type"), Some(crate::telemetry::METRICS_TYPE));
-    for path in ["/metrics", "/health/live"] {
-        let answered = house.ask(request("POST", path, "", b"{}")).await;
-        assert_eq!((answered.status, answered.header("allow")), (405, Some("GET, HEAD")));
-    }
+async fn refusals_are_counted_by_portal_and_a_stranger_is_unknown() {
+    let counted = Arc::new(Mutex::new(Vec::new()));
+    let counts = Arc::clone(&counted);
+    let count: CountRefusal = Arc::new(move |portal: &str, word| {
+        counts.lock().expect("no test panics inside").push(format!("{portal} {word}"));
+    });
+    let house = House::open_with(HttpLimits { hooks_per_second_max: 1, hooks_burst_max: 1, ..limits() }, |receiver| {
+        receiver.counting(count)
+    })
+    .await;
+    assert_eq!(house.ask(post(b"{}")).await.status, 200);
+    assert_eq!(house.ask(post(b"{}")).await.status, 503);
+    assert_eq!(house.ask(request("DELETE", PATH, "", b"")).await.status, 405);
+    assert_eq!(house.ask(request("GET", "/hooks/main/wrong-token-0123456789", "", b"")).await.status, 404);
+    assert_eq!(*counted.lock().expect("no test panics inside"), ["main overloaded", "main refused", "unknown refused"]);
 }
 
 /// A log kept in memory.

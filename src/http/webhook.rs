@@ -11,8 +11,9 @@ use super::answer::{self, Answer};
 use super::body::{self, Encoding};
 use super::rejection::Rejection;
 use super::router::Route;
-use super::{InboxError, Receiver, admin};
+use super::{InboxError, Receiver};
 use crate::domain::event::RawEvent;
+use crate::telemetry::PORTAL_UNKNOWN;
 
 /// What may be asked of a webhook URL.
 const METHODS: &str = "GET, HEAD, POST, PUT";
@@ -30,6 +31,7 @@ impl Receiver {
         let answered = self.dispatch(route, request, is_ambiguous).await;
         let mut answer = answered.unwrap_or_else(|rejection| {
             log(route, &rejection);
+            self.count(route, &rejection);
             answer::refusal(&rejection)
         });
         // A refused body may not have been read to its end, so nothing after it can be found.
@@ -37,6 +39,17 @@ impl Receiver {
             answer::close(&mut answer);
         }
         answer
+    }
+
+    /// Counts a refusal; what the inbox refused, it has counted itself.
+    fn count(&self, route: Route<'_>, rejection: &Rejection) {
+        let portal = match route {
+            Route::Hook(portal) => portal,
+            Route::Unknown => PORTAL_UNKNOWN,
+        };
+        if let Some(word) = rejection.outcome() {
+            (self.refused)(portal, word);
+        }
     }
 
     async fn dispatch<B>(&self, route: Route<'_>, request: Request<B>, is_ambiguous: bool) -> Result<Answer, Rejection>
@@ -53,11 +66,6 @@ impl Receiver {
         hosts(request.version(), request.headers())?;
         match route {
             Route::Hook(portal) => self.hook(portal, request).await,
-            Route::Live => admin::live(request.method()),
-            Route::Metrics => {
-                let render = self.metrics.as_ref().ok_or(Rejection::NotFound)?;
-                admin::metrics(request.method(), || render())
-            }
             Route::Unknown => Err(Rejection::NotFound),
         }
     }
@@ -141,7 +149,7 @@ fn hosts(version: Version, headers: &HeaderMap) -> Result<(), Rejection> {
 fn log(route: Route<'_>, rejection: &Rejection) {
     let portal = match route {
         Route::Hook(portal) => portal,
-        Route::Live | Route::Metrics | Route::Unknown => "",
+        Route::Unknown => "",
     };
     let (status, sentence) = (rejection.status(), rejection.sentence());
     if status.is_server_error() {

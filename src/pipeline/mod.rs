@@ -7,6 +7,7 @@ pub mod intake;
 pub mod pace;
 pub mod plan;
 pub mod portal;
+pub mod pulse;
 pub mod refresh;
 pub mod retry;
 pub mod telling;

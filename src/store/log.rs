@@ -18,7 +18,8 @@ impl Store {
     /// `Full` when the disk is; nothing was kept then.
     pub async fn append_event(&self, raw: RawEvent) -> Result<i64, StoreError> {
         let received_at = self.clock.now().0;
-        self.writer
+        let appended = self
+            .writer
             .run("append_event", move |tx| {
                 let portal_id = portal_id(tx.db, &raw.portal)?;
                 let day = received_at.div_euclid(DAY_MS);
@@ -37,7 +38,9 @@ impl Store {
                 fail_point::reach(fail_point::AFTER_APPEND);
                 Ok(id)
             })
-            .await
+            .await;
+        self.note_append(appended.as_ref().err());
+        appended
     }
 
     /// Keeps the file from growing, or lets it grow again: to test what a full disk does.

@@ -5,11 +5,13 @@ mod copies;
 mod doubt;
 mod erase;
 pub mod error;
+mod gauges;
 mod inbox;
 mod ledger;
 mod log;
 mod open;
 mod operate;
+mod proof;
 mod queue;
 mod refresh;
 mod runs;
@@ -22,14 +24,16 @@ mod vault;
 pub mod view;
 mod writer;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 pub use copies::{Copied, Restored, keys_beside, restore};
 pub use erase::{Erased, Remains};
 pub use error::StoreError;
+pub use gauges::{DestinationLoad, LedgerGauges};
 pub use inbox::{EVENTS_TAKEN_MAX, IntakeCounts, NewEvent, Taken};
 pub use open::{Open, Threading};
 pub use operate::{Forgotten, KnownDestination, Retried};
+pub use proof::REFUSAL_AGE_MAX_MS;
 pub use queue::{ClaimedLane, NextLane};
 pub use refresh::{ClaimedSubject, NextSubject, Read, RefreshCounts};
 pub use runs::{Sweep, SweepCounts};
@@ -46,6 +50,7 @@ pub struct Store {
     epoch: i64,
     path: std::path::PathBuf,
     claims: Arc<claims::Claims>,
+    refusal: Mutex<Option<proof::Refusal>>,
     // Held for the life of the store: one process per store.
     _lock: std::fs::File,
 }

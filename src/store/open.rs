@@ -93,7 +93,15 @@ impl Open {
             Threading::Inline => Writer::Inline(Box::new(Mutex::new(engine)), None),
             Threading::Witnessed(witness) => Writer::Inline(Box::new(Mutex::new(engine)), Some(witness)),
         };
-        Ok(Store { writer, clock: self.clock, epoch, path: database, claims: Arc::default(), _lock: lock })
+        Ok(Store {
+            writer,
+            clock: self.clock,
+            epoch,
+            path: database,
+            claims: Arc::default(),
+            refusal: Mutex::default(),
+            _lock: lock,
+        })
     }
 }
 

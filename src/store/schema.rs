@@ -60,6 +60,7 @@ joinable!(person -> subject (subject_id));
 joinable!(mark -> subject (subject_id));
 joinable!(event -> portal (portal_id));
 joinable!(delivery -> route (route_id));
+joinable!(run -> portal (portal_id));
 allow_tables_to_appear_in_same_query!(
     attempt,
     delivery,
@@ -75,5 +76,6 @@ allow_tables_to_appear_in_same_query!(
     reading,
     record,
     route,
+    run,
     subject
 );

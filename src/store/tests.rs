@@ -19,6 +19,7 @@ use crate::domain::ids::PersonId;
 use crate::domain::record::{LearnerRecords, Record};
 use crate::domain::time::{Clock, LmsTime, Timestamp};
 use crate::pipeline::plan::{Plan, PlannedRoute};
+use crate::pipeline::telling::Telling;
 use crate::store::view::View;
 
 /// When the world begins.
@@ -135,6 +136,7 @@ impl Ledger {
                 history: History::All,
                 first_seen_at: self.hr.first_seen_at,
                 zone: Tz::UTC,
+                telling: Telling { quiet_hours: None, late_after_ms: 86_400_000, zone: Tz::UTC },
             }],
         };
         self.store.complete_refresh(claimed, read, move |facts| plan.changes(facts)).await.expect("is kept");

@@ -28,7 +28,7 @@ const LEARNERS_SHOWN_MAX: usize = 10;
 
 /// A read-only look into a store.
 pub struct View {
-    db: SqliteConnection,
+    pub(super) db: SqliteConnection,
     sealer: Sealer,
 }
 

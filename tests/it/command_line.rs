@@ -90,11 +90,20 @@ async fn the_metrics_count_what_happened() {
     let mut daemon = world.start(&[]).await;
     let key = world.complete(&daemon, 0).await;
     assert_eq!(world.rows_of(&mut daemon, &key).await, 1);
-    let text = world.http.get(format!("{}/metrics", daemon.url)).send().await.expect("an answer comes");
-    let text = text.text().await.expect("it is text");
+    let url = format!("{}/metrics", daemon.url);
+    let outside = world.http.get(&url).send().await.expect("an answer comes").status().as_u16();
+    assert_eq!(outside, 404, "the webhook listener tells strangers nothing");
+    let (status, text) = world.ask_admin("/metrics").await;
+    assert_eq!(status, 200);
     for line in [
         "learnsync_hooks_received_total{portal=\"main\",outcome=\"accepted\"} 1",
+        "learnsync_hooks_received_total{portal=\"unknown\",outcome=\"refused\"} 1",
         "learnsync_deliveries_total{destination=\"hr\",outcome=\"taken\"} 1",
+        "learnsync_lms_calls_total{portal=\"main\",outcome=\"ok\"} ",
+        "learnsync_deliveries_waiting{destination=\"hr\",state=\"pending\"} 0",
+        "learnsync_destination_paused{destination=\"hr\"} 0",
+        "learnsync_inbox_backlog 0",
+        "learnsync_steps_late 0",
     ] {
         assert!(text.contains(line), "{line}\n{text}");
     }

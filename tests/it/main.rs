@@ -5,5 +5,6 @@ mod disk_full;
 mod kills;
 mod lms_faults;
 mod operate;
+mod supervision;
 mod target_faults;
 mod world;

@@ -11,7 +11,8 @@ use learnsync::domain::chance::{Entropy, Generator};
 use learnsync::domain::time::SystemClock;
 use learnsync::sandbox::{HookBody, HrRow, Sandbox, SandboxOptions};
 use learnsync::store::view::{Status, View};
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::UnixStream;
 use tokio::process::{Child, ChildStderr, Command};
 
 /// After so long without the awaited word a test has failed; nothing that passes waits so long.
@@ -193,6 +194,19 @@ secrets = {{ api_key = {{ env = "TEST_BAMBOOHR_KEY" }} }}
         .await;
     }
 
+    /// Asks the admin listener, at its place in the store's folder; status and body.
+    pub(crate) async fn ask_admin(&self, path: &str) -> (u16, String) {
+        let socket = self.folder.path().join("store/admin.sock");
+        let mut stream = UnixStream::connect(socket).await.expect("the admin listener is there");
+        let question = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+        stream.write_all(question.as_bytes()).await.expect("it reads");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.expect("it answers");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        (status, body.to_owned())
+    }
+
     /// The keys of our records in HR, each with the number of its rows.
     pub(crate) fn rows_by_key(&self) -> BTreeMap<String, usize> {
         let mut keys = BTreeMap::new();
@@ -273,6 +287,12 @@ impl Daemon {
     /// Kills it with SIGKILL, as a power cut would.
     pub(crate) async fn kill(&mut self) {
         self.process.kill().await.expect("it can be killed");
+    }
+
+    /// Sends it a signal, such as `HUP`.
+    pub(crate) async fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status().await;
+        assert!(sent.expect("kill runs").success());
     }
 
     /// The process's number.

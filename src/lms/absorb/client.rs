@@ -11,7 +11,7 @@ use tracing::{debug, warn};
 
 use super::list::{Collector, Next, Page, ROWS_PER_PAGE};
 use super::session::Session;
-use super::wire::{ANSWER_BYTES_MAX, Reply, Wire, WireError};
+use super::wire::{ANSWER_BYTES_MAX, Counted, Reply, Wire, WireError};
 use crate::domain::chance::Entropy;
 use crate::lms::LmsError;
 
@@ -82,6 +82,11 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(wire: Wire, session: Session, pauses: Pauses, entropy: Arc<dyn Entropy>) -> Self {
         Self { wire, session, pauses, entropy, unsortable: Mutex::default() }
+    }
+
+    /// Counts each request from now on.
+    pub(super) fn count(&mut self, counted: Counted) {
+        self.wire.count(counted);
     }
 
     /// Reads one object or one page.

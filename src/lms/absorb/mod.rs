@@ -27,13 +27,14 @@ pub use session::{StoredToken, TokenVault};
 use super::{LearnerPage, LearnerRecords, Lms, LmsError, Probe};
 use crate::domain::chance::Entropy;
 use crate::domain::time::Clock;
+use crate::telemetry::Metrics;
 use client::{Answer, Client};
 use courses::{CatalogueCourse, Courses};
 use list::Page;
 use records::{Award, Rows};
 use row::{Row, guid};
 use session::{Account, Session};
-use wire::{Budget, Wire};
+use wire::{Budget, Counted, Wire};
 
 /// Learners on one page of the sweep. Absorb gives up to 1,000; parsed, those are the largest thing that the daemon would hold.
 const LEARNERS_PER_PAGE: usize = 200;
@@ -118,6 +119,13 @@ impl Absorb {
             certificates_path: settings.certificates_path,
             competencies_path: settings.competencies_path,
         }
+    }
+
+    /// Counts each request, logins too, under this portal's name.
+    #[must_use]
+    pub fn counting(mut self, portal: &str, metrics: Arc<Metrics>) -> Self {
+        self.client.count(Counted { portal: portal.to_owned(), metrics });
+        self
     }
 
     /// Where a learner's rows of a kind are, and the name of that list.

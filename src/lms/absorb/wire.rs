@@ -1,6 +1,6 @@
 //! One request on the wire: the headers that every call carries, the request budget, the limit on answers.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use learnsync_sdk::RetryAfter;
@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::row::{Row, cut};
+use crate::telemetry::Metrics;
 
 /// Largest answer that is read, in bytes, after decoding. A page of 1000 rows is about 1 MB.
 pub(super) const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -38,17 +39,29 @@ pub(super) enum WireError {
     TooLarge,
 }
 
+/// Where requests are counted, and under which name.
+pub(super) struct Counted {
+    pub(super) portal: String,
+    pub(super) metrics: Arc<Metrics>,
+}
+
 /// The portal's API on the network.
 pub(super) struct Wire {
     http: reqwest::Client,
     url: String,
     api_key: String,
     budget: Budget,
+    counted: Option<Counted>,
 }
 
 impl Wire {
     pub(super) fn new(http: reqwest::Client, url: &str, api_key: String, budget: Budget) -> Self {
-        Self { http, url: url.trim_end_matches('/').to_owned(), api_key, budget }
+        Self { http, url: url.trim_end_matches('/').to_owned(), api_key, budget, counted: None }
+    }
+
+    /// Counts each request from now on.
+    pub(super) fn count(&mut self, counted: Counted) {
+        self.counted = Some(counted);
     }
 
     /// Asks for an object or a list.
@@ -64,6 +77,14 @@ impl Wire {
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<Reply, WireError> {
+        let answered = self.exchange(request).await;
+        if let Some(counted) = &self.counted {
+            counted.metrics.lms_called(&counted.portal, outcome(&answered));
+        }
+        answered
+    }
+
+    async fn exchange(&self, request: reqwest::RequestBuilder) -> Result<Reply, WireError> {
         let mut headers = HeaderMap::new();
         headers.insert("x-api-key", secret_header(&self.api_key, "the portal's api_key")?);
         // Optional for Absorb, which then takes its latest version: a change of theirs must not be a surprise of ours.
@@ -82,6 +103,21 @@ impl Wire {
             body.extend_from_slice(&chunk);
         }
         Ok(Reply { status, retry_after, body })
+    }
+}
+
+/// The word by which an answer is counted.
+fn outcome(answered: &Result<Reply, WireError>) -> &'static str {
+    match answered {
+        Err(_) => "unanswered",
+        Ok(reply) => match reply.status {
+            200..=299 => "ok",
+            401 => "unauthorized",
+            404 => "missing",
+            429 => "throttled",
+            500..=599 => "failed",
+            _ => "refused",
+        },
     }
 }
 

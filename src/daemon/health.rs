@@ -1,0 +1,149 @@
+//! How the daemon is: asked by the admin listener.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::domain::time::{Clock, Timestamp};
+use crate::http::{Health, Trouble};
+use crate::pipeline::pulse::Pulse;
+use crate::store::view::View;
+use crate::store::{LedgerGauges, Store};
+use crate::telemetry::{DestinationGauges, Gauges, Metrics};
+
+/// Longest time in which the store must have committed; below the patience of those who ask.
+const COMMIT_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How long what the ledger said last is good enough for the next scraper: a million waiting deliveries cost about a second.
+const GAUGES_AGE_MAX: Duration = Duration::from_secs(5);
+
+/// What is known about the running daemon.
+pub(super) struct Vitals {
+    store: Arc<Store>,
+    folder: PathBuf,
+    pulse: watch::Receiver<Arc<Pulse>>,
+    metrics: Arc<Metrics>,
+    clock: Arc<dyn Clock>,
+    gauged_at: Mutex<Option<Instant>>,
+}
+
+impl Vitals {
+    pub(super) fn new(
+        store: Arc<Store>,
+        folder: PathBuf,
+        pulse: watch::Receiver<Arc<Pulse>>,
+        metrics: Arc<Metrics>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { store, folder, pulse, metrics, clock, gauged_at: Mutex::default() }
+    }
+
+    async fn trouble_of_store(&self) -> Option<String> {
+        match tokio::time::timeout(COMMIT_TIME_MAX, self.store.prove_writable()).await {
+            Ok(Ok(())) => {
+                self.store.refused_lately().map(|words| format!("the newest webhook could not be kept: {words}"))
+            }
+            Ok(Err(error)) => Some(format!("nothing can be committed: {error}")),
+            Err(_) => Some(format!("no commit within {COMMIT_TIME_MAX:?}")),
+        }
+    }
+
+    /// Reads the gauges from the ledger, unless somebody did so a moment ago.
+    async fn gauge(&self) {
+        // Held for the whole reading: two scrapers at once cost as much as one.
+        let mut gauged_at = self.gauged_at.lock().await;
+        if gauged_at.is_some_and(|at| at.elapsed() < GAUGES_AGE_MAX) {
+            return;
+        }
+        let folder = self.folder.clone();
+        let reading = tokio::task::spawn_blocking(move || View::open(&folder).and_then(|mut view| view.gauges()));
+        match reading.await {
+            Ok(Ok(ledger)) => {
+                self.metrics.set_gauges(&gauges(ledger, self.clock.now()));
+                *gauged_at = Some(Instant::now());
+            }
+            Ok(Err(error)) => warn!(%error, "The ledger cannot be read; the gauges stay as they were"),
+            Err(error) => warn!(%error, "Reading the ledger was cut off; the gauges stay as they were"),
+        }
+    }
+}
+
+#[async_trait]
+impl Health for Vitals {
+    async fn troubles(&self) -> Vec<Trouble> {
+        let store = self.trouble_of_store().await.map(|words| Trouble { part: "store".to_owned(), words });
+        let late = self.pulse.borrow().late(Instant::now());
+        let steps = late.into_iter().map(|late| Trouble {
+            part: late.step,
+            words: format!("has made no progress for {} s", late.silence.as_secs()),
+        });
+        store.into_iter().chain(steps).collect()
+    }
+
+    async fn metrics(&self) -> String {
+        self.gauge().await;
+        self.metrics.set_steps_late(self.pulse.borrow().late(Instant::now()).len());
+        self.metrics.render()
+    }
+}
+
+fn gauges(ledger: LedgerGauges, now: Timestamp) -> Gauges {
+    let age = |at: Timestamp| u64::try_from(now.0.saturating_sub(at.0) / 1_000).unwrap_or(0);
+    Gauges {
+        inbox_backlog: ledger.events_waiting,
+        destinations: ledger
+            .destinations
+            .into_iter()
+            .map(|load| DestinationGauges {
+                name: load.name,
+                is_paused: load.is_paused,
+                waiting: load.waiting.into_iter().collect(),
+                causes: load.causes.into_iter().collect(),
+            })
+            .collect(),
+        sweep_age_seconds: ledger.sweeps.into_iter().map(|(portal, at)| (portal, age(at))).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::DestinationLoad;
+
+    #[test]
+    fn an_age_is_in_seconds_and_never_negative_when_the_clock_was_set_back() {
+        let ledger = |at| LedgerGauges { sweeps: vec![("main".to_owned(), Timestamp(at))], ..LedgerGauges::default() };
+        let check = |at, seconds| {
+            let found = gauges(ledger(at), Timestamp(100_000)).sweep_age_seconds;
+            assert_eq!(found, [("main".to_owned(), seconds)], "{at}");
+        };
+        check(100_000, 0);
+        check(98_001, 1);
+        check(40_000, 60);
+        check(160_000, 0);
+    }
+
+    #[test]
+    fn a_paused_destination_and_its_load_are_taken_over() {
+        let load = DestinationLoad {
+            name: "hr".to_owned(),
+            is_paused: true,
+            waiting: [("pending".to_owned(), 3)].into(),
+            causes: [("unmapped".to_owned(), 2)].into(),
+        };
+        let ledger = LedgerGauges { events_waiting: 4, destinations: vec![load], sweeps: Vec::new() };
+        let found = gauges(ledger, Timestamp(0));
+        let expected = DestinationGauges {
+            name: "hr".to_owned(),
+            is_paused: true,
+            waiting: vec![("pending".to_owned(), 3)],
+            causes: vec![("unmapped".to_owned(), 2)],
+        };
+        assert_eq!((found.inbox_backlog, found.destinations), (4, vec![expected]));
+    }
+}
