@@ -4,6 +4,7 @@ mod check;
 mod demo;
 mod destinations;
 mod explain;
+mod given;
 mod init;
 mod reconcile;
 mod reference;
@@ -38,7 +39,6 @@ enum Command {
     Check(check::Options),
     /// Shows what waits, what is parked and why, and who is paused.
     Status(status::Options),
-    /// Shows where a learner's records are and why: events, facts, attempts, receipts.
     Explain(explain::Options),
     /// Lists or probes the destinations.
     Destinations(destinations::Options),

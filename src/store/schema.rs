@@ -63,8 +63,10 @@ allow_tables_to_appear_in_same_query!(
     delivery,
     delivery_queue,
     destination,
+    epoch,
     event,
     link,
+    login,
     mapping_version,
     mark,
     person,
@@ -73,5 +75,6 @@ allow_tables_to_appear_in_same_query!(
     reading,
     record,
     route,
+    run,
     subject
 );
