@@ -37,7 +37,6 @@ enum Command {
     Init(Box<init::Options>),
     /// Checks the configuration, offline; with --online asks the LMS and every destination too.
     Check(check::Options),
-    /// Shows what waits, what is parked and why, and who is paused.
     Status(status::Options),
     Explain(explain::Options),
     /// Lists or probes the destinations.

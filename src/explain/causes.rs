@@ -8,11 +8,47 @@ use super::{Help, Said, Standing, Verdict, Who, next_night};
 use crate::config::History;
 use crate::domain::delivery::Cause;
 
+/// Who must act on a cause, and the command or deed that begins it: the same for `explain` and `status`.
+pub(super) fn remedy(cause: &Cause) -> (Who, &'static str) {
+    match cause {
+        Cause::Unmatched => (Who::Hr, "add or correct the person"),
+        Cause::AmbiguousPerson => (Who::Hr, "make them distinct"),
+        Cause::Unmapped { .. } => (Who::Administrator, "map the course"),
+        Cause::MissingField(_) => (Who::LmsAdministrator, "fill the field"),
+        Cause::MappingFailed(_) => (Who::Administrator, "correct the mapping"),
+        Cause::Rejected => (Who::Hr, "correct what it names"),
+        Cause::Poison => (Who::Administrator, "find out why"),
+        Cause::Duplicated => (Who::Hr, "remove the copies"),
+        Cause::BeforeStart | Cause::FoundLate | Cause::Superseded | Cause::MaybeLost | Cause::Vanished => {
+            (Who::Nobody, "")
+        }
+    }
+}
+
 /// A rule of the ledger as people say it; one of another version as it stands.
 fn of_rule_word(word: &str) -> String {
     let rules = [MatchRule::ExternalId, MatchRule::EmployeeNumber, MatchRule::Email];
     let known = rules.iter().find(|rule| rule.to_string() == word);
     known.map_or_else(|| spaced(word), |rule| of_rule(rule).to_owned())
+}
+
+/// A cause in a few words, for lists.
+pub(super) fn in_short(cause: &Cause) -> String {
+    match cause {
+        Cause::Unmatched => "the person is not known there".to_owned(),
+        Cause::AmbiguousPerson => "several people fit".to_owned(),
+        Cause::Unmapped { kind, course } => format!("no {} for \"{course}\"", spaced(kind)),
+        Cause::MissingField(field) => format!("no value for \"{field}\""),
+        Cause::MappingFailed(field) => format!("\"{field}\" cannot be computed"),
+        Cause::Rejected => "refused".to_owned(),
+        Cause::Poison => "fails again and again".to_owned(),
+        Cause::BeforeStart => "older than the history".to_owned(),
+        Cause::FoundLate => "found too late to tell".to_owned(),
+        Cause::Superseded => "something newer is there".to_owned(),
+        Cause::Duplicated => "there several times".to_owned(),
+        Cause::MaybeLost => "perhaps told, cannot be asked".to_owned(),
+        Cause::Vanished => "the LMS no longer shows it".to_owned(),
+    }
 }
 
 /// `training_type` as people say it.

@@ -1,6 +1,7 @@
 //! Where a record is, why, what happens next and who can help, in the words of somebody in HR. Pure: values in, sentences out.
 
 mod causes;
+mod overview;
 mod render;
 mod states;
 mod story;
@@ -16,7 +17,8 @@ use crate::config::History;
 use crate::domain::time::{Timestamp, as_utc_if_any};
 use crate::store::view::{DeliveryView, PlaceView};
 
-pub use render::{Paint, render_story, render_stranger};
+pub use overview::{Overview, overview};
+pub use render::{Paint, render_overview, render_story, render_stranger};
 pub use story::{Filter, RecordStory, Story, story};
 pub use stranger::{Found, Live, Stranger, stranger};
 
@@ -110,6 +112,16 @@ impl Who {
             Self::Hr => "HR",
             Self::LmsAdministrator => "The administrator of the LMS",
             Self::Administrator => "The administrator of learnsync",
+        }
+    }
+
+    /// The same, where there is little room.
+    fn in_short(self) -> &'static str {
+        match self {
+            Self::Nobody => "nobody",
+            Self::Hr => "HR",
+            Self::LmsAdministrator => "LMS",
+            Self::Administrator => "you",
         }
     }
 }

@@ -2,12 +2,15 @@
 
 use std::fmt::Write;
 
-use super::words::{to_the_second, wrapped};
-use super::{Answer, Given, Help, Story, Stranger, Verdict, Who};
+use super::words::{grouped, to_the_second, wrapped};
+use super::{Answer, Given, Help, Overview, Story, Stranger, Verdict, Who};
 use crate::store::view::{AttemptView, DeliveryView, EventView, LinkView};
 
 /// Longest line, in characters; ids and verbatim words may be longer.
 const CHARACTERS_MAX: usize = 100;
+
+/// Causes that `status` shows; the others are counted.
+const CAUSES_SHOWN_MAX: usize = 4;
 
 /// Events that `explain` shows, the newest; `--json` has more.
 const EVENTS_SHOWN_MAX: usize = 10;
@@ -180,5 +183,58 @@ pub fn render_stranger(stranger: &Stranger, given: &Given, paint: Paint) -> Stri
     paragraph(&mut out, 2, "Next   ", &stranger.next, plain);
     paragraph(&mut out, 2, "Help   ", &help(&stranger.help), plain);
     paragraph(&mut out, 2, "", &format!("All times are those of {}.", given.zone), plain);
+    out
+}
+
+/// An installation's state.
+#[must_use]
+pub fn render_overview(overview: &Overview, given: &Given, paint: Paint) -> String {
+    let mut out = String::new();
+    let width = 11;
+    let mut show = |lines: &[super::overview::Line], width: usize| {
+        for line in lines {
+            let is_well = line.help.is_none();
+            let subject = format!("{:width$} ", line.subject);
+            let colour = |text: &str| match is_well {
+                true => plain(text),
+                false => paint.coloured(anstyle::AnsiColor::Red, text),
+            };
+            paragraph(&mut out, 0, &subject, &line.words, colour);
+            if let Some(todo) = &line.help {
+                paragraph(&mut out, width + 1, "-> ", &format!("{}: {}", todo.who.in_short(), todo.what), |text| {
+                    paint.bold(text)
+                });
+            }
+        }
+        out.push('\n');
+    };
+    show(&overview.lines, width);
+    let widest = overview.destinations.iter().map(|line| line.subject.chars().count()).max().unwrap_or(0);
+    show(&overview.destinations, widest.max(width));
+    for wait in overview.waits.iter().take(CAUSES_SHOWN_MAX) {
+        let count = format!("{:>width$} ", grouped(wait.count));
+        let words = format!("{} ({}), the oldest since {}", wait.why, wait.destinations.join(", "), wait.since);
+        paragraph(&mut out, 0, &count, &words, plain);
+        let command =
+            wait.learner.as_deref().map(|learner| format!(": learnsync explain {learner}")).unwrap_or_default();
+        let todo = match wait.help.who {
+            Who::Nobody => format!("nobody needs to act{command}"),
+            Who::Hr | Who::LmsAdministrator | Who::Administrator => {
+                format!("{}: {}{command}", wait.help.who.in_short(), wait.help.what)
+            }
+        };
+        paragraph(&mut out, width + 1, "-> ", &todo, |text| paint.bold(text));
+    }
+    if overview.waits.len() > CAUSES_SHOWN_MAX {
+        let more = &overview.waits[CAUSES_SHOWN_MAX..];
+        let count: i64 = more.iter().map(|wait| wait.count).sum();
+        let _infallible =
+            writeln!(out, "{:>width$} for {} more causes, which --json lists", grouped(count), more.len());
+    }
+    let last = match overview.needs_a_person {
+        true => paint.coloured(anstyle::AnsiColor::Red, "Something needs a person: see the arrows."),
+        false => paint.coloured(anstyle::AnsiColor::Green, "Nothing needs a person."),
+    };
+    let _infallible = writeln!(out, "{last}  (All times are those of {}.)", given.zone);
     out
 }

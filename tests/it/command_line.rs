@@ -1,6 +1,6 @@
 //! What the program says to people who type wrong things, and how it ends.
 
-use crate::world::{Daemon, World};
+use crate::world::{Daemon, World, is_idle};
 
 async fn check(world: &World, text: &str) -> (Option<i32>, String) {
     std::fs::write(world.config(), text).expect("writes the configuration");
@@ -119,6 +119,28 @@ async fn explain_asks_the_lms_about_what_the_ledger_does_not_hold_without_ending
     let json: serde_json::Value = serde_json::from_str(&json).expect("it is JSON");
     let since = json.pointer("/learners/0/records/0/answers/0/since").and_then(serde_json::Value::as_str);
     assert!(since.is_some_and(|at| at.ends_with('Z')), "{json:#}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_needs_a_person_when_the_daemon_is_gone_and_else_does_not() {
+    let world = World::new(7, 4).await;
+    let mut daemon = world.start(&[]).await;
+    world
+        .wait(&mut daemon, "the first sweep to end", |status, _| status.last_sweep_at.is_some() && is_idle(status))
+        .await;
+    let status = async || {
+        let output = world.program().arg("status").arg("--config").arg(world.config()).output().await;
+        let output = output.expect("the program runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (code, screen) = status().await;
+    assert_eq!(code, Some(0), "{screen}");
+    assert!(screen.contains("\"test\" runs since ") && screen.contains("Nothing needs a person."), "{screen}");
+    assert!(!screen.contains('\u{1b}'), "colours are for terminals");
+    daemon.kill().await;
+    let (code, screen) = status().await;
+    assert_eq!(code, Some(1), "{screen}");
+    assert!(screen.contains("is not running") && screen.contains("-> you: start learnsync"), "{screen}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -107,6 +107,10 @@ async fn an_event_an_ambiguous_person_and_a_parked_record_are_explained_from_a_r
     }
     assert!(view.heard_of(ID).expect("reads").is_empty(), "by now they were read");
 
+    let status = view.status().expect("reads");
+    let screen = overview(&status, view.events_since(NOW).expect("counts"), &given());
+    assert_eq!(screen.waits.len(), 1);
+    assert_eq!(screen.waits[0].learner.as_deref(), Some(ID));
     assert_eq!(view.events_since(NOW.plus_ms(1)).expect("counts"), 0);
     for _ in 0..5 {
         event(&store, ID).await;
