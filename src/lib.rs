@@ -6,6 +6,7 @@ pub mod config;
 pub mod connectors;
 pub mod daemon;
 pub mod domain;
+pub mod explain;
 pub mod fail_point;
 pub mod http;
 pub mod lms;

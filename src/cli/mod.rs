@@ -10,6 +10,7 @@ mod destinations;
 mod erase;
 mod events;
 mod explain;
+mod given;
 mod init;
 mod ledger;
 mod links;
@@ -53,11 +54,7 @@ enum Command {
     /// Checks the configuration, offline; with --online asks the LMS and every destination too.
     #[command(after_help = "Example: learnsync check --online")]
     Check(check::Options),
-    /// Shows what waits, what is parked and why, and who is paused.
-    #[command(after_help = "Example: learnsync status")]
     Status(status::Options),
-    /// Shows where a learner's records are and why: events, facts, attempts, receipts.
-    #[command(after_help = "Example: learnsync explain ana.nowak@example.org --course 'Fire safety'")]
     Explain(explain::Options),
     /// Shows the webhooks as they came.
     Events(events::Options),

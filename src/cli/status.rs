@@ -1,77 +1,70 @@
-//! `learnsync status`: what waits, what is parked and why, who is paused.
+//! `learnsync status`: the whole installation on one screen.
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
+use chrono::{NaiveTime, TimeZone};
+use chrono_tz::Tz;
 use clap::Args;
+use serde::Serialize;
 
+use super::given::{given, is_running};
 use super::{Failure, WithConfig, print_json};
-use crate::config;
-use crate::domain::delivery::Cause;
 use crate::domain::time::Timestamp;
-use crate::store::view::{DestinationStatus, Status, View};
+use crate::explain::{Overview, Paint, overview, render_overview};
+use crate::store::view::{Status, View};
 
+/// Shows on one screen what came in, what waits and why, who is paused until when, and what the last night did.
+///
+/// Exit status: 0 all is well, 1 something needs a person (an arrow says what), 2 the configuration is wrong.
+///
+/// Example: learnsync status --config /etc/learnsync/learnsync.toml || mail -s "learnsync needs you" ops@example.org
 #[derive(Args)]
+#[command(verbatim_doc_comment)]
 pub(super) struct Options {
     #[command(flatten)]
     with: WithConfig,
-    /// Prints JSON.
+    /// Prints JSON: what the ledger counts, with instants in UTC, and `overview` with the sentences of the screen.
     #[arg(long)]
     json: bool,
 }
 
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Json<'a> {
+    /// The counts of the ledger.
+    #[serde(flatten)]
+    status: &'a Status,
+    /// Webhooks since midnight in the portal's zone.
+    events_today: i64,
+    /// The screen.
+    overview: &'a Overview,
+}
+
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
-    let config = config::load(&options.with.config)?;
+    let (config, mut given) = given(&options.with.config)?;
     let mut view = View::open(&config.store.path).context("look into the store")?;
     let status = view.status().context("read the store")?;
+    given.is_running = is_running(&config, status.pid);
+    let today = midnight(given.now, given.zone);
+    let events_today = view.events_since(today).context("count today's webhooks")?;
     if options.json {
-        return print_json(&status);
+        given.zone = Tz::UTC;
     }
-    print(&status);
-    Ok(())
-}
-
-fn print(status: &Status) {
-    println!(
-        "installation {}, epoch {} (process {}) since {}",
-        status.installation, status.epoch, status.pid, status.started_at
-    );
-    println!(
-        "events: {} in the log, {} not taken yet, the newest {}",
-        status.events,
-        status.events_waiting,
-        or_never(status.last_event_at)
-    );
-    println!("records: {}", counts(&status.records));
-    println!("learners to be read again: {}", counts(&status.dirty));
-    if status.unknown_users > 0 {
-        println!("users that the LMS does not know, though events named them: {}", status.unknown_users);
+    let screen = overview(&status, events_today, &given);
+    match options.json {
+        true => print_json(&Json { status: &status, events_today, overview: &screen })?,
+        // Takes the colours out again where they do not belong: no terminal, NO_COLOR.
+        false => anstream::print!("{}", render_overview(&screen, &given, Paint::Coloured)),
     }
-    println!("promises of events: {}", counts(&status.promises));
-    println!("last finished sweep: {}", or_never(status.last_sweep_at));
-    status.destinations.iter().for_each(print_destination);
-}
-
-fn print_destination(destination: &DestinationStatus) {
-    println!("\n{} ({}): {}", destination.name, destination.connector, destination.state);
-    if let Some(cause) = &destination.pause_cause {
-        let until = destination.paused_until.map_or("until somebody acts".to_owned(), |at| format!("until {at}"));
-        println!("  paused: {cause}, {until}");
-    }
-    println!("  deliveries: {}", counts(&destination.deliveries));
-    if let Some(at) = destination.oldest_wanted_at {
-        println!("  the oldest that waits is wanted since {at}");
-    }
-    for (cause, count) in &destination.causes {
-        println!("  {count} x {cause}: {}", Cause::advice(cause));
+    match screen.needs_a_person {
+        true => Err(anyhow!("something needs a person").into()),
+        false => Ok(()),
     }
 }
 
-fn counts(of: &[(String, i64)]) -> String {
-    if of.is_empty() {
-        return "none".to_owned();
-    }
-    of.iter().map(|(word, count)| format!("{count} {word}")).collect::<Vec<_>>().join(", ")
-}
-
-fn or_never(at: Option<Timestamp>) -> String {
-    at.map_or_else(|| "never".to_owned(), |at| at.to_string())
+/// The last midnight in a zone.
+fn midnight(now: Timestamp, zone: Tz) -> Timestamp {
+    let start = now.date_in(zone).and_time(NaiveTime::MIN);
+    // Where clocks jump at midnight, the day begins at the first hour that exists.
+    let start = zone.from_local_datetime(&start).earliest().unwrap_or_else(|| zone.from_utc_datetime(&start));
+    Timestamp::from(start.with_timezone(&chrono::Utc))
 }

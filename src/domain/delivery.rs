@@ -146,6 +146,22 @@ impl Cause {
         }
     }
 
+    /// The cause with this word; none for a word that this version does not know.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        let (head, rest) = word.split_once(':').unwrap_or((word, ""));
+        let named = |cause: &Self| cause.word().split(':').next() == Some(head);
+        Some(match Self::examples().into_iter().find(named)? {
+            Self::Unmapped { .. } => {
+                let (kind, course) = rest.split_once(':').unwrap_or((rest, ""));
+                Self::Unmapped { kind: kind.to_owned(), course: course.to_owned() }
+            }
+            Self::MissingField(_) => Self::MissingField(rest.to_owned()),
+            Self::MappingFailed(_) => Self::MappingFailed(rest.to_owned()),
+            plain => plain,
+        })
+    }
+
     /// What a person can do about a cause, by its word.
     #[must_use]
     pub fn advice(word: &str) -> &'static str {
@@ -455,4 +471,20 @@ pub struct Promise {
     pub received_at: Timestamp,
     /// Reads that did not find it.
     pub tries: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_read_back_from_its_word() {
+        let course = "Fire: Safety".to_owned();
+        let unmapped = Cause::Unmapped { kind: "training_type".to_owned(), course };
+        let with_words = [unmapped, Cause::MissingField("expires".to_owned()), Cause::MappingFailed("a:b".to_owned())];
+        for cause in Cause::examples().into_iter().chain(with_words) {
+            assert_eq!(Cause::parse(&cause.word()).as_ref(), Some(&cause), "{}", cause.word());
+        }
+        assert_eq!(Cause::parse("of a later version"), None);
+    }
 }

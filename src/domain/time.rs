@@ -49,6 +49,25 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// Writes an instant as people read it, `2026-03-03T08:14:00Z`, where output is for them: the store keeps integers.
+///
+/// # Errors
+/// The serializer's own.
+pub fn as_utc<S: serde::Serializer>(at: &Timestamp, out: S) -> Result<S::Ok, S::Error> {
+    out.collect_str(at)
+}
+
+/// The same for one that may be missing.
+///
+/// # Errors
+/// The serializer's own.
+pub fn as_utc_if_any<S: serde::Serializer>(at: &Option<Timestamp>, out: S) -> Result<S::Ok, S::Error> {
+    match at {
+        Some(at) => out.collect_str(at),
+        None => out.serialize_none(),
+    }
+}
+
 /// A moment as the LMS gives it: an instant, or a calendar date that must never be shifted by a zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

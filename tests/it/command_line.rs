@@ -1,6 +1,6 @@
 //! What the program says to people who type wrong things, and how it ends.
 
-use crate::world::{Daemon, World};
+use crate::world::{Daemon, World, is_idle};
 
 async fn check(world: &World, text: &str) -> (Option<i32>, String) {
     std::fs::write(world.config(), text).expect("writes the configuration");
@@ -82,6 +82,65 @@ async fn explain_of_a_stranger_says_what_to_try() {
     assert_eq!(output.status.code(), Some(1));
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(words.contains("nobody is known by \"nobody@example.org\"") && words.contains("external id"), "{words}");
+    let story = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(story.contains("The LMS was asked now and knows nobody by \"nobody@example.org\""), "{story}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn explain_asks_the_lms_about_what_the_ledger_does_not_hold_without_ending_the_daemons_session() {
+    let world = World::new(6, 10).await;
+    let mut daemon = world.start(&[]).await;
+    let key = world.complete(&daemon, 0).await;
+    assert_eq!(world.rows_of(&mut daemon, &key).await, 1);
+    let logins = world.sandbox.portal.logins();
+    let learner = world.sandbox.portal.learner_ids().remove(0);
+    let explain = async |more: &[&str]| {
+        let mut command = world.program();
+        command.args(["explain", &learner, "--config"]).arg(world.config()).args(more);
+        let output = command.output().await.expect("the program runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (status, told) = explain(&[]).await;
+    assert_eq!(status, Some(0), "{told}");
+    assert!(told.contains("In hr (bamboohr) since ") && told.contains("A webhook of "), "{told}");
+    // Completed without a webhook: only the LMS knows.
+    let course = world.sandbox.portal.course_ids().remove(1);
+    let _unsent = world.sandbox.portal.complete_course(&learner, &course);
+    let (status, asked) = explain(&["--course", "no such course"]).await;
+    assert_eq!(status, Some(1), "{asked}");
+    assert!(
+        asked.contains("The LMS was asked now: it knows ") && asked.contains("What it shows of theirs: "),
+        "{asked}"
+    );
+    let (_, offline) = explain(&["--course", "no such course", "--offline"]).await;
+    assert!(offline.contains("The LMS was not asked now: --offline says so"), "{offline}");
+    assert_eq!(world.sandbox.portal.logins(), logins, "a login would have ended the daemon's session");
+    let (_, json) = explain(&["--json"]).await;
+    let json: serde_json::Value = serde_json::from_str(&json).expect("it is JSON");
+    let since = json.pointer("/learners/0/records/0/answers/0/since").and_then(serde_json::Value::as_str);
+    assert!(since.is_some_and(|at| at.ends_with('Z')), "{json:#}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_needs_a_person_when_the_daemon_is_gone_and_else_does_not() {
+    let world = World::new(7, 4).await;
+    let mut daemon = world.start(&[]).await;
+    world
+        .wait(&mut daemon, "the first sweep to end", |status, _| status.last_sweep_at.is_some() && is_idle(status))
+        .await;
+    let status = async || {
+        let output = world.program().arg("status").arg("--config").arg(world.config()).output().await;
+        let output = output.expect("the program runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (code, screen) = status().await;
+    assert_eq!(code, Some(0), "{screen}");
+    assert!(screen.contains("\"test\" runs since ") && screen.contains("Nothing needs a person."), "{screen}");
+    assert!(!screen.contains('\u{1b}'), "colours are for terminals");
+    daemon.kill().await;
+    let (code, screen) = status().await;
+    assert_eq!(code, Some(1), "{screen}");
+    assert!(screen.contains("is not running") && screen.contains("-> you: start learnsync"), "{screen}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -238,7 +238,7 @@ fn print_explain(folder: &Path) -> anyhow::Result<()> {
     let Some(learner) = view.most_tried()? else { return Ok(()) };
     println!("learnsync explain {learner}");
     for story in view.explain(&learner)? {
-        println!("{}", explain::story(&story));
+        println!("{}", explain::story(&story, &folder.join("learnsync.toml"))?);
     }
     Ok(())
 }

@@ -39,6 +39,12 @@ use wire::{Budget, Counted, Wire};
 /// Learners on one page of the sweep. Absorb gives up to 1,000; parsed, those are the largest thing that the daemon would hold.
 const LEARNERS_PER_PAGE: usize = 200;
 
+/// Most learners whom one text may name.
+const LEARNERS_NAMED_MAX: usize = 10;
+
+/// Words of a name after which a last name may still begin.
+const NAME_WORDS_MAX: usize = 6;
+
 /// The greatest page number that Absorb takes.
 const PAGE_NUMBER_MAX: u32 = 65_535;
 
@@ -126,6 +132,22 @@ impl Absorb {
     pub fn counting(mut self, portal: &str, metrics: Arc<Metrics>) -> Self {
         self.client.count(Counted { portal: portal.to_owned(), metrics });
         self
+    }
+
+    /// The learners whom a text names exactly, as user name, e-mail address, external id or full name; for a person who asks, never for a
+    /// decision.
+    ///
+    /// # Errors
+    /// The LMS could not be asked, or refuses the filter.
+    pub async fn learners_named(&self, text: &str) -> Result<Vec<Learner>, LmsError> {
+        let query = [("_filter", named(text)), ("_limit", LEARNERS_NAMED_MAX.to_string())];
+        let Answer::Found(value) = self.client.get("/users", &query).await? else { return Ok(Vec::new()) };
+        let page = Page::read(value, LEARNERS_NAMED_MAX).map_err(misunderstood("/users"))?;
+        let learners = page.rows.iter().map(|row| {
+            let id = Row::of(row)?.id(&["id"]).ok_or("a user has no id")?;
+            records::learner(&id, row)
+        });
+        learners.collect::<Result<_, String>>().map_err(misunderstood("/users"))
     }
 
     /// Where a learner's rows of a kind are, and the name of that list.
@@ -250,6 +272,21 @@ fn learner_page(page: &Page, number: u32) -> Result<LearnerPage, String> {
         return Err(format!("page {number} holds {} users where {expected} of {total} belong", ids.len()));
     }
     Ok(LearnerPage { more: read < total, total, ids })
+}
+
+/// The filter for those whom a text names; a full name may break between any two of its words.
+fn named(text: &str) -> String {
+    // A quote is written twice (<https://docs.myabsorb.com/integration-api/v2/docs>).
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let whole = quoted(text.trim());
+    let mut ways: Vec<String> =
+        ["username", "emailAddress", "externalId"].iter().map(|field| format!("{field} eq {whole}")).collect();
+    for split in 1..words.len().min(NAME_WORDS_MAX) {
+        let (first, last) = (quoted(&words[..split].join(" ")), quoted(&words[split..].join(" ")));
+        ways.push(format!("(firstName eq {first} and lastName eq {last})"));
+    }
+    ways.join(" or ")
 }
 
 fn misunderstood(path: &str) -> impl Fn(String) -> LmsError {

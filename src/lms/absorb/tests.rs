@@ -784,3 +784,11 @@ fn settings_do_not_show_their_secrets() {
     let shown = format!("{settings:?}");
     assert!(shown.contains("rest.myabsorb.com") && !shown.contains("secret"), "{shown}");
 }
+
+#[test]
+fn a_text_names_a_learner_by_each_id_and_by_each_way_to_break_a_full_name() {
+    assert_eq!(super::named("o'hara"), "username eq 'o''hara' or emailAddress eq 'o''hara' or externalId eq 'o''hara'");
+    let ids = "username eq 'Ana  de Lima' or emailAddress eq 'Ana  de Lima' or externalId eq 'Ana  de Lima'";
+    let names = "(firstName eq 'Ana' and lastName eq 'de Lima') or (firstName eq 'Ana de' and lastName eq 'Lima')";
+    assert_eq!(super::named(" Ana  de Lima "), format!("{ids} or {names}"));
+}

@@ -231,7 +231,7 @@ impl View {
                     .or(person::name_index.eq(index("name")).assume_not_null()),
             )
             .order(person::id)
-            .limit(i64::try_from(super::LEARNERS_SHOWN_MAX).unwrap_or(i64::MAX))
+            .limit(i64::try_from(super::learner::LEARNERS_SHOWN_MAX).unwrap_or(i64::MAX))
             .select((person::id, portal::name, subject::lms_id, person::subject_id, person::profile))
             .load(&mut self.db)?;
         rows.into_iter()

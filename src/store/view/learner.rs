@@ -1,88 +1,27 @@
-//! Reading the ledger beside the daemon: `status` and `explain` have a read-only connection of their own and change nothing.
-
-pub mod browse;
-pub mod receipt;
-
-use std::path::Path;
+//! A learner as the ledger knows them: profile, events, links, records, obligations and their proofs.
 
 use diesel::prelude::*;
-use learnsync_sdk::Learner;
+use learnsync_sdk::{Learner, RecordKind};
 use serde::Serialize;
 
-use super::queue::from_json;
-use super::schema::{
-    attempt, delivery, destination, epoch, event, installation, intake, link, mapping_version, mark, person, portal,
-    promise, reading, record, route, run, subject,
-};
-use super::seal::{Sealer, person_scope};
-use super::{Store, StoreError};
-use crate::domain::ids::{PersonId, SubjectId};
+use super::View;
+use crate::domain::ids::SubjectId;
 use crate::domain::record::Record;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Timestamp, as_utc, as_utc_if_any};
+use crate::store::StoreError;
+use crate::store::doubt::NEVER_READ;
+use crate::store::queue::from_json;
+use crate::store::schema::{
+    attempt, delivery, destination, epoch, event, link, mapping_version, mark, person, portal, promise, reading,
+    record, route, subject,
+};
+use crate::store::seal::{Sealer, person_scope};
 
 /// Most events and attempts that are shown of one learner or delivery: the newest.
 const SHOWN_MAX: i64 = 50;
 
 /// Most learners that a name may find.
-const LEARNERS_SHOWN_MAX: usize = 10;
-
-/// A read-only look into a store.
-pub struct View {
-    pub(super) db: SqliteConnection,
-    sealer: Sealer,
-}
-
-/// The state of an installation.
-#[derive(Clone, Debug, Serialize)]
-pub struct Status {
-    /// Its name.
-    pub installation: String,
-    /// The newest life of the daemon, and its process.
-    pub epoch: i64,
-    /// When that began.
-    pub started_at: Timestamp,
-    /// Its process.
-    pub pid: i64,
-    /// Webhooks in the log.
-    pub events: i64,
-    /// Webhooks that intake has not taken yet.
-    pub events_waiting: i64,
-    /// When the newest came.
-    pub last_event_at: Option<Timestamp>,
-    /// Learners to be read again, by lane.
-    pub dirty: Vec<(String, i64)>,
-    /// Users whom events named and the LMS does not know; each is asked for again in at most 10 min.
-    pub unknown_users: i64,
-    /// Promises by state: how many events were borne out by the LMS.
-    pub promises: Vec<(String, i64)>,
-    /// Records by kind.
-    pub records: Vec<(String, i64)>,
-    /// When the newest finished sweep began.
-    pub last_sweep_at: Option<Timestamp>,
-    /// The destinations.
-    pub destinations: Vec<DestinationStatus>,
-}
-
-/// The state of one destination.
-#[derive(Clone, Debug, Serialize)]
-pub struct DestinationStatus {
-    /// Its name.
-    pub name: String,
-    /// Its connector.
-    pub connector: String,
-    /// `active`, `paused` or `retired`.
-    pub state: String,
-    /// Why it is paused.
-    pub pause_cause: Option<String>,
-    /// Until when.
-    pub paused_until: Option<Timestamp>,
-    /// Deliveries by state.
-    pub deliveries: Vec<(String, i64)>,
-    /// Deliveries by cause.
-    pub causes: Vec<(String, i64)>,
-    /// When the oldest delivery that waits was wanted.
-    pub oldest_wanted_at: Option<Timestamp>,
-}
+pub(super) const LEARNERS_SHOWN_MAX: usize = 10;
 
 /// All that the ledger knows of one learner.
 #[derive(Clone, Debug, Serialize)]
@@ -96,13 +35,23 @@ pub struct LearnerView {
     /// `active`, `inactive`, `gone` or `erased`.
     pub state: String,
     /// When the newest complete read began.
+    #[serde(serialize_with = "as_utc_if_any")]
     pub read_at: Option<Timestamp>,
-    /// When they are read next, if they are dirty, and in which lane.
-    pub next_read: Option<(Timestamp, String)>,
+    /// When they are read next, if they are dirty.
+    #[serde(serialize_with = "as_utc_if_any")]
+    pub next_read_at: Option<Timestamp>,
+    /// In which lane: `live`, `retry` or `sweep`.
+    pub next_read_lane: Option<String>,
+    /// Whether the ledger was restored from a backup and has not read them since: nothing of theirs is written before.
+    pub is_unread_since_restore: bool,
     /// The events, newest last.
     pub events: Vec<EventView>,
+    /// What the events promised, and whether the LMS bore it out, oldest first.
+    pub promises: Vec<PromiseView>,
     /// Who they are in each destination.
     pub links: Vec<LinkView>,
+    /// All destinations that this ledger knows.
+    pub places: Vec<PlaceView>,
     /// The records, oldest first.
     pub records: Vec<RecordView>,
 }
@@ -113,6 +62,7 @@ pub struct EventView {
     /// Its number in the log.
     pub id: i64,
     /// When it came.
+    #[serde(serialize_with = "as_utc")]
     pub received_at: Timestamp,
     /// What it says.
     pub name: String,
@@ -120,6 +70,58 @@ pub struct EventView {
     pub disposition: String,
     /// What is odd about it.
     pub oddity: Option<String>,
+}
+
+/// What an event said that exists.
+#[derive(Clone, Debug, Serialize)]
+pub struct PromiseView {
+    /// Of which kind.
+    pub kind: RecordKind,
+    /// When the event came.
+    #[serde(serialize_with = "as_utc")]
+    pub received_at: Timestamp,
+    /// Reads of the LMS that did not show it.
+    pub tries: i64,
+    /// `open`, `kept` or `expired`.
+    pub state: String,
+}
+
+/// A learner whom events named and whom no read has shown yet.
+#[derive(Clone, Debug, Serialize)]
+pub struct HeardView {
+    /// The portal.
+    pub portal: String,
+    /// The LMS's id.
+    pub lms_id: String,
+    /// When they are read next, if they are dirty.
+    #[serde(serialize_with = "as_utc_if_any")]
+    pub next_read_at: Option<Timestamp>,
+    /// Reads in a row that failed.
+    pub tries: i64,
+    /// The LMS answered that it does not know them; they are not asked for again before this.
+    #[serde(serialize_with = "as_utc_if_any")]
+    pub absent_until: Option<Timestamp>,
+    /// The events, newest last.
+    pub events: Vec<EventView>,
+}
+
+/// A destination as the ledger knows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlaceView {
+    /// Its name.
+    pub name: String,
+    /// Its connector.
+    pub connector: String,
+    /// `active`, `paused` or `retired`.
+    pub state: String,
+    /// Why it is paused.
+    pub pause_cause: Option<String>,
+    /// Until when.
+    #[serde(serialize_with = "as_utc_if_any")]
+    pub paused_until: Option<Timestamp>,
+    /// When it was first configured: where `history = "none"` begins.
+    #[serde(serialize_with = "as_utc")]
+    pub first_seen_at: Timestamp,
 }
 
 /// Who a learner is in a destination.
@@ -133,7 +135,12 @@ pub struct LinkView {
     pub person: Option<String>,
     /// The rule by which we know.
     pub rule: Option<String>,
+    /// Whether a person decided it.
+    pub is_pinned: bool,
+    /// The ids of those who it may be, when there are several.
+    pub candidates: Vec<String>,
     /// When it was looked up.
+    #[serde(serialize_with = "as_utc")]
     pub checked_at: Timestamp,
 }
 
@@ -146,7 +153,11 @@ pub struct RecordView {
     pub facts: Record,
     /// `present`, `suspected_absent` or `gone`.
     pub state: String,
+    /// Since when.
+    #[serde(serialize_with = "as_utc")]
+    pub state_since: Timestamp,
     /// The start of the read that brought these facts.
+    #[serde(serialize_with = "as_utc")]
     pub read_at: Timestamp,
     /// Its obligations.
     pub deliveries: Vec<DeliveryView>,
@@ -168,14 +179,26 @@ pub struct DeliveryView {
     /// In words.
     pub cause_detail: Option<String>,
     /// When it is tried next.
+    #[serde(serialize_with = "as_utc_if_any")]
     pub due_at: Option<Timestamp>,
+    /// `present`, or `absent` when the place should be empty.
+    pub wanted: String,
     /// Since when this is wanted.
+    #[serde(serialize_with = "as_utc")]
     pub wanted_at: Timestamp,
+    /// Failures in a row.
+    pub tries: i64,
+    /// When the write began that is under way or whose outcome nobody knows.
+    #[serde(serialize_with = "as_utc_if_any")]
+    pub sending_at: Option<Timestamp>,
+    /// Whether the newest life of the daemon began that write.
+    pub is_of_this_life: bool,
     /// Under which person the target holds it.
     pub held_person: Option<String>,
     /// The row's id in the target.
     pub held_row: Option<String>,
     /// Since when we know.
+    #[serde(serialize_with = "as_utc_if_any")]
     pub held_at: Option<Timestamp>,
     /// The version of the mapping that made it.
     pub mapping: Option<String>,
@@ -197,6 +220,7 @@ pub struct AttemptView {
     /// What it did.
     pub action: String,
     /// When it began.
+    #[serde(serialize_with = "as_utc")]
     pub started_at: Timestamp,
     /// How it ended.
     pub outcome: String,
@@ -207,116 +231,6 @@ pub struct AttemptView {
 }
 
 impl View {
-    /// Opens a store for reading; the daemon may run meanwhile.
-    ///
-    /// # Errors
-    /// There is no store there, or its key file is missing.
-    pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        let path = folder.join("learnsync.db");
-        let keys = folder.join("learnsync.keys");
-        for file in [&path, &keys] {
-            if !file.exists() {
-                return Err(StoreError::Mismatch(format!(
-                    "there is no {}: has `learnsync run` been started with this store.path?",
-                    file.display()
-                )));
-            }
-        }
-        let url = format!("file:{}?mode=ro", path.display());
-        let db = SqliteConnection::establish(&url)
-            .map_err(|error| StoreError::Mismatch(format!("cannot open {}: {error}", path.display())))?;
-        Ok(Self { db, sealer: Sealer::read(&keys)? })
-    }
-
-    /// The state of the installation.
-    ///
-    /// # Errors
-    /// The store failed.
-    pub fn status(&mut self) -> Result<Status, StoreError> {
-        let db = &mut self.db;
-        let installation = installation::table.select(installation::name).first(db)?;
-        let (epoch, started_at, pid) = epoch::table
-            .order(epoch::id.desc())
-            .select((epoch::id, epoch::started_at, epoch::pid))
-            .first::<(i64, i64, i64)>(db)?;
-        let taken: i64 = intake::table.select(intake::last_event_id).first(db)?;
-        let newest: Option<(i64, i64)> =
-            event::table.order(event::id.desc()).select((event::id, event::received_at)).first(db).optional()?;
-        let sweep: Option<i64> = run::table
-            .filter(run::kind.eq("sweep").and(run::state.eq("done")))
-            .select(diesel::dsl::max(run::started_at))
-            .first(db)?;
-        let count = diesel::dsl::count_star();
-        Ok(Status {
-            installation,
-            epoch,
-            started_at: Timestamp(started_at),
-            pid,
-            events: newest.map_or(0, |(id, _)| id),
-            events_waiting: newest.map_or(0, |(id, _)| id - taken),
-            last_event_at: newest.map(|(_, at)| Timestamp(at)),
-            dirty: mark::table
-                .inner_join(subject::table)
-                .filter(subject::absent_until.is_null().or(subject::absent_until.ne(mark::due_at.nullable())))
-                .group_by(mark::lane)
-                .select((mark::lane, count))
-                .load(db)?,
-            unknown_users: mark::table
-                .inner_join(subject::table)
-                .filter(subject::absent_until.eq(mark::due_at.nullable()))
-                .count()
-                .get_result(db)?,
-            promises: promise::table.group_by(promise::state).select((promise::state, count)).load(db)?,
-            records: record::table
-                .filter(record::state.eq("present"))
-                .group_by(record::kind)
-                .select((record::kind, count))
-                .load(db)?,
-            last_sweep_at: sweep.map(Timestamp),
-            destinations: self.destinations()?,
-        })
-    }
-
-    fn destinations(&mut self) -> Result<Vec<DestinationStatus>, StoreError> {
-        type Row = (i64, String, String, String, Option<String>, Option<i64>);
-        let rows: Vec<Row> = destination::table
-            .order(destination::name)
-            .select((
-                destination::id,
-                destination::name,
-                destination::connector,
-                destination::state,
-                destination::pause_cause,
-                destination::paused_until,
-            ))
-            .load(&mut self.db)?;
-        let db = &mut self.db;
-        let count = diesel::dsl::count_star();
-        rows.into_iter()
-            .map(|(id, name, connector, state, pause_cause, paused_until)| {
-                let here = delivery::table.filter(delivery::destination_id.eq(id));
-                let oldest: Option<i64> = here
-                    .filter(delivery::state.eq_any(["pending", "sending", "uncertain"]))
-                    .select(diesel::dsl::min(delivery::wanted_at))
-                    .first(db)?;
-                Ok(DestinationStatus {
-                    name,
-                    connector,
-                    state,
-                    pause_cause,
-                    paused_until: paused_until.map(Timestamp),
-                    deliveries: here.group_by(delivery::state).select((delivery::state, count)).load(db)?,
-                    causes: here
-                        .filter(delivery::cause.is_not_null())
-                        .group_by(delivery::cause)
-                        .select((delivery::cause.assume_not_null(), count))
-                        .load(db)?,
-                    oldest_wanted_at: oldest.map(Timestamp),
-                })
-            })
-            .collect()
-    }
-
     /// All that the ledger knows of the learners that a text names: an LMS id, an external id, an e-mail address, or a full name.
     ///
     /// # Errors
@@ -355,8 +269,8 @@ impl View {
     }
 
     fn learner(&mut self, id: i64) -> Result<LearnerView, StoreError> {
-        type Row = (i64, Option<Vec<u8>>, String, String, Option<i64>, String);
-        let (subject_id, profile, state, lms_id, read_at, portal): Row = person::table
+        type Row = (i64, Option<Vec<u8>>, String, i64, String, Option<i64>, String);
+        let (subject_id, profile, state, read_version, lms_id, read_at, portal): Row = person::table
             .inner_join(subject::table)
             .inner_join(portal::table.on(portal::id.eq(person::portal_id)))
             .filter(person::id.eq(id))
@@ -364,6 +278,7 @@ impl View {
                 person::subject_id,
                 person::profile,
                 person::state,
+                person::read_version,
                 subject::lms_id,
                 subject::last_read_at,
                 portal::name,
@@ -373,21 +288,27 @@ impl View {
             Some(sealed) => Some(from_json(&self.sealer.open_sealed(&person_scope(SubjectId(subject_id)), &sealed)?)?),
             None => None,
         };
-        let next_read: Option<(i64, String)> = mark::table
-            .filter(mark::subject_id.eq(subject_id))
-            .select((mark::due_at, mark::lane))
-            .first(&mut self.db)
-            .optional()?;
+        let next_read: Option<(i64, String)> =
+            mark::table.find(subject_id).select((mark::due_at, mark::lane)).first(&mut self.db).optional()?;
+        let records = match state.as_str() {
+            // Their key is gone, and with it all that the records said.
+            "erased" => Vec::new(),
+            _ => self.records(id, SubjectId(subject_id))?,
+        };
         Ok(LearnerView {
             portal,
             learner,
             lms_id,
             state,
             read_at: read_at.map(Timestamp),
-            next_read: next_read.map(|(at, lane)| (Timestamp(at), lane)),
+            next_read_at: next_read.as_ref().map(|(at, _)| Timestamp(*at)),
+            next_read_lane: next_read.map(|(_, lane)| lane),
+            is_unread_since_restore: read_version == NEVER_READ,
             events: self.events(subject_id)?,
+            promises: self.promises(subject_id)?,
             links: self.links(id)?,
-            records: self.records(id, SubjectId(subject_id))?,
+            places: self.places()?,
+            records,
         })
     }
 
@@ -412,37 +333,116 @@ impl View {
             .collect())
     }
 
+    fn promises(&mut self, subject_id: i64) -> Result<Vec<PromiseView>, StoreError> {
+        let mut rows: Vec<(String, i64, i64, String)> = promise::table
+            .filter(promise::subject_id.eq(subject_id))
+            .order(promise::id.desc())
+            .limit(SHOWN_MAX)
+            .select((promise::record_kind, promise::received_at, promise::tries, promise::state))
+            .load(&mut self.db)?;
+        rows.reverse();
+        let known = rows.into_iter().filter_map(|(kind, at, tries, state)| {
+            Some(PromiseView { kind: RecordKind::parse(&kind)?, received_at: Timestamp(at), tries, state })
+        });
+        Ok(known.collect())
+    }
+
+    /// All destinations that this ledger knows, by name.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn places(&mut self) -> Result<Vec<PlaceView>, StoreError> {
+        let rows: Vec<(String, String, String, Option<String>, Option<i64>, i64)> = destination::table
+            .order(destination::name)
+            .select((
+                destination::name,
+                destination::connector,
+                destination::state,
+                destination::pause_cause,
+                destination::paused_until,
+                destination::first_seen_at,
+            ))
+            .load(&mut self.db)?;
+        let places = rows.into_iter().map(|(name, connector, state, pause_cause, until, first_seen_at)| PlaceView {
+            name,
+            connector,
+            state,
+            pause_cause,
+            paused_until: until.map(Timestamp),
+            first_seen_at: Timestamp(first_seen_at),
+        });
+        Ok(places.collect())
+    }
+
+    /// The learners with this LMS id whom events named and whom no read has shown yet.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn heard_of(&mut self, text: &str) -> Result<Vec<HeardView>, StoreError> {
+        let rows: Vec<(i64, String, String, Option<i64>)> = subject::table
+            .inner_join(portal::table.on(portal::id.eq(subject::portal_id)))
+            .left_join(person::table.on(person::subject_id.eq(subject::id)))
+            .filter(subject::lms_id.eq(text.trim().to_lowercase()).and(person::id.nullable().is_null()))
+            .order(subject::id)
+            .select((subject::id, portal::name, subject::lms_id, subject::absent_until))
+            .load(&mut self.db)?;
+        rows.into_iter()
+            .map(|(id, portal, lms_id, absent_until)| {
+                let mark: Option<(i64, i64)> =
+                    mark::table.find(id).select((mark::due_at, mark::tries)).first(&mut self.db).optional()?;
+                Ok(HeardView {
+                    portal,
+                    lms_id,
+                    next_read_at: mark.map(|(at, _)| Timestamp(at)),
+                    tries: mark.map_or(0, |(_, tries)| tries),
+                    absent_until: absent_until.map(Timestamp),
+                    events: self.events(id)?,
+                })
+            })
+            .collect()
+    }
+
     fn links(&mut self, person_id: i64) -> Result<Vec<LinkView>, StoreError> {
-        let rows: Vec<(String, String, Option<String>, Option<String>, i64)> = link::table
+        type Row = (String, String, Option<String>, Option<String>, i64, Option<String>, i64);
+        let rows: Vec<Row> = link::table
             .inner_join(destination::table.on(destination::id.eq(link::destination_id)))
             .filter(link::person_id.eq(person_id))
             .order(destination::name)
-            .select((destination::name, link::state, link::remote_person, link::rule, link::checked_at))
+            .select((
+                destination::name,
+                link::state,
+                link::remote_person,
+                link::rule,
+                link::is_pinned,
+                link::candidates,
+                link::checked_at,
+            ))
             .load(&mut self.db)?;
-        Ok(rows
-            .into_iter()
-            .map(|(destination, state, person, rule, at)| LinkView {
-                destination,
-                state,
-                person,
-                rule,
-                checked_at: Timestamp(at),
-            })
-            .collect())
+        let links = rows.into_iter().map(|(destination, state, person, rule, is_pinned, candidates, at)| LinkView {
+            destination,
+            state,
+            person,
+            rule,
+            is_pinned: is_pinned != 0,
+            candidates: candidates.unwrap_or_default().split_whitespace().map(str::to_owned).collect(),
+            checked_at: Timestamp(at),
+        });
+        Ok(links.collect())
     }
 
     fn records(&mut self, person_id: i64, subject: SubjectId) -> Result<Vec<RecordView>, StoreError> {
-        let rows: Vec<(i64, String, Vec<u8>, String, i64)> = record::table
+        let rows: Vec<(i64, String, Vec<u8>, String, i64, i64)> = record::table
             .filter(record::person_id.eq(person_id))
             .order((record::achieved_on, record::id))
-            .select((record::id, record::key, record::facts, record::state, record::read_version))
+            .select((record::id, record::key, record::facts, record::state, record::state_since, record::read_version))
             .load(&mut self.db)?;
         rows.into_iter()
-            .map(|(id, key, facts, state, read_at)| {
+            .map(|(id, key, facts, state, state_since, read_at)| {
                 Ok(RecordView {
                     key,
                     facts: from_json(&self.sealer.open_sealed(&person_scope(subject), &facts)?)?,
                     state,
+                    state_since: Timestamp(state_since),
                     read_at: Timestamp(read_at),
                     deliveries: self.deliveries(id, subject)?,
                 })
@@ -459,10 +459,11 @@ impl View {
         ids.into_iter().map(|id| self.delivery(id, subject)).collect()
     }
 
-    fn delivery(&mut self, id: i64, subject: SubjectId) -> Result<DeliveryView, StoreError> {
+    pub(super) fn delivery(&mut self, id: i64, subject: SubjectId) -> Result<DeliveryView, StoreError> {
         type Place = (String, String, String, String, Option<String>, Option<String>, Option<i64>, i64);
         type Proof = (Option<String>, Option<String>, Option<i64>, Option<i64>, Option<Vec<u8>>, Option<i64>);
-        let (place, proof): (Place, Proof) = delivery::table
+        type Work = (String, i64, Option<i64>, Option<i64>);
+        let (place, proof, work): (Place, Proof, Work) = delivery::table
             .inner_join(route::table)
             .inner_join(destination::table.on(destination::id.eq(delivery::destination_id)))
             .filter(delivery::id.eq(id))
@@ -485,10 +486,13 @@ impl View {
                     delivery::receipt,
                     delivery::receipt_status,
                 ),
+                (delivery::wanted, delivery::tries, delivery::sending_at, delivery::sending_epoch),
             ))
             .first(&mut self.db)?;
         let (destination, route, slot, state, cause, cause_detail, due_at, wanted_at) = place;
         let (held_person, held_row, held_at, mapping, receipt, receipt_status) = proof;
+        let (wanted, tries, sending_at, sending_epoch) = work;
+        let this_life: Option<i64> = epoch::table.select(diesel::dsl::max(epoch::id)).first(&mut self.db)?;
         let mapping = match mapping {
             Some(mapping) => {
                 Some(mapping_version::table.find(mapping).select(mapping_version::digest).first(&mut self.db)?)
@@ -503,7 +507,11 @@ impl View {
             cause,
             cause_detail,
             due_at: due_at.map(Timestamp),
+            wanted,
             wanted_at: Timestamp(wanted_at),
+            tries,
+            sending_at: sending_at.map(Timestamp),
+            is_of_this_life: sending_epoch.is_some() && sending_epoch == this_life,
             held_person,
             held_row,
             held_at: held_at.map(Timestamp),
@@ -549,46 +557,5 @@ impl View {
     fn words(&mut self, subject: SubjectId, sealed: &[u8]) -> Result<String, StoreError> {
         let plain = self.sealer.open_sealed(&person_scope(subject), sealed)?;
         Ok(String::from_utf8_lossy(&plain).into_owned())
-    }
-}
-
-impl Store {
-    /// The person that a portal's learner is, if they were ever read.
-    ///
-    /// # Errors
-    /// The store failed.
-    pub async fn person_of(&self, portal: &str, lms_id: &str) -> Result<Option<PersonId>, StoreError> {
-        let (portal, lms_id) = (portal.to_owned(), lms_id.to_lowercase());
-        self.writer
-            .run("person_of", move |tx| {
-                let found: Option<i64> = person::table
-                    .inner_join(subject::table)
-                    .inner_join(portal::table.on(portal::id.eq(person::portal_id)))
-                    .filter(portal::name.eq(&portal).and(subject::lms_id.eq(&lms_id)))
-                    .select(person::id)
-                    .first(tx.db)
-                    .optional()?;
-                Ok(found.map(PersonId))
-            })
-            .await
-    }
-
-    /// Whether nothing is left to do now or soon: no event waits, no learner is dirty, no delivery waits; parked ones do not count.
-    ///
-    /// # Errors
-    /// The store failed.
-    pub async fn is_idle(&self) -> Result<bool, StoreError> {
-        self.writer
-            .run("is_idle", |tx| {
-                let taken: i64 = intake::table.select(intake::last_event_id).first(tx.db)?;
-                let waiting: i64 = event::table.filter(event::id.gt(taken)).count().get_result(tx.db)?;
-                let dirty: i64 = mark::table.count().get_result(tx.db)?;
-                let open: i64 = delivery::table
-                    .filter(delivery::state.eq_any(["pending", "sending", "uncertain"]))
-                    .count()
-                    .get_result(tx.db)?;
-                Ok(waiting + dirty + open == 0)
-            })
-            .await
     }
 }

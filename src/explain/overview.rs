@@ -1,0 +1,348 @@
+//! The state of an installation on one screen: what came in, what waits and why, who is paused, what the last night did.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::causes::{in_short, remedy};
+use super::states::still;
+use super::words::{counted, grouped, moment, soon, span};
+use super::{Given, Help, PauseCause, Place, Standing, Who, next_night};
+use crate::domain::delivery::{Cause, DeliveryState};
+use crate::domain::time::{Timestamp, as_utc};
+use crate::store::view::{DestinationStatus, PlaceView, PortalStatus, Status};
+
+/// What waits for so long, though nothing is paused, needs eyes.
+const LONG_MS: i64 = 3_600_000;
+
+/// A night that is so long ago was missed.
+const NIGHT_MS: i64 = 26 * 3_600_000;
+
+const HOUR_MS: i64 = 3_600_000;
+
+/// Most logins in an hour; what the store allows.
+const LOGINS_PER_HOUR_MAX: usize = 4;
+
+/// One line, and whether it is well.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Line {
+    /// What it is about.
+    pub subject: String,
+    /// What is to be said.
+    pub words: String,
+    /// What helps, if something needs a person.
+    pub help: Option<Help>,
+}
+
+/// Deliveries of all destinations that wait for the same thing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Wait {
+    /// How many.
+    pub count: i64,
+    /// Where.
+    pub destinations: Vec<String>,
+    /// Why, in the word of the ledger.
+    pub cause: String,
+    /// Why, in words.
+    pub why: String,
+    /// Since when the oldest is wanted.
+    #[serde(serialize_with = "as_utc")]
+    pub oldest_wanted_at: Timestamp,
+    /// The same in words.
+    pub since: String,
+    /// Who helps, and how.
+    pub help: Help,
+    /// A learner whose record waits so: `learnsync explain` tells all of it.
+    pub learner: Option<String>,
+}
+
+/// One screen.
+#[derive(Clone, Debug, Serialize)]
+pub struct Overview {
+    /// Whether something needs a person.
+    pub needs_a_person: bool,
+    /// The daemon, what came in, the LMS, the last night, the records.
+    pub lines: Vec<Line>,
+    /// The destinations.
+    pub destinations: Vec<Line>,
+    /// What is set aside, grouped by cause; what needs a person first.
+    pub waits: Vec<Wait>,
+}
+
+/// An installation's state on one screen.
+#[must_use]
+pub fn overview(status: &Status, events_today: i64, given: &Given) -> Overview {
+    let mut lines = vec![daemon(status, given), came_in(status, events_today, given)];
+    lines.extend(status.portals.iter().map(|portal| lms(portal, status.portals.len() > 1, given)));
+    lines.push(night(status, given));
+    lines.push(line("Records", records(status)));
+    let destinations = destinations(status, given);
+    let waits = waits(status, given);
+    let needs_a_person = lines.iter().chain(&destinations).any(|line| line.help.is_some())
+        || waits.iter().any(|wait| wait.help.who != Who::Nobody);
+    Overview { needs_a_person, lines, destinations, waits }
+}
+
+fn line(subject: &str, words: String) -> Line {
+    Line { subject: subject.to_owned(), words, help: None }
+}
+
+fn daemon(status: &Status, given: &Given) -> Line {
+    let since = moment(status.started_at, given.zone);
+    let name = &status.installation;
+    match given.is_running {
+        Some(true) => line("learnsync", format!("\"{name}\" runs since {since} (process {}).", status.pid)),
+        None => line("learnsync", format!("\"{name}\" was last started on {since} (process {}).", status.pid)),
+        Some(false) => Line {
+            help: Some(Help::by(Who::Administrator, "start learnsync, and read its log for why it stopped.")),
+            ..line("learnsync", format!("\"{name}\" is not running; it was last started on {since}."))
+        },
+    }
+}
+
+fn came_in(status: &Status, events_today: i64, given: &Given) -> Line {
+    let last = match status.last_event_at {
+        Some(at) => format!(", the last on {}", moment(at, given.zone)),
+        None => "; none ever came".to_owned(),
+    };
+    let mut words = format!("{} today{last}.", counted(events_today, "webhook", "webhooks"));
+    if status.events_waiting > 0 {
+        words += &format!(" {} to be looked at.", counted(status.events_waiting, "is still", "are still"));
+    }
+    let dirty: i64 = status.dirty.iter().map(|(_, count)| count).sum();
+    if dirty > 0 {
+        words += &format!(" {} to be read from the LMS.", counted(dirty, "learner is", "learners are"));
+    }
+    let promises: BTreeMap<&str, i64> = status.promises.iter().map(|(state, count)| (state.as_str(), *count)).collect();
+    if let Some(expired) = promises.get("expired") {
+        words += &format!(" {} told of what the LMS did not show.", counted(*expired, "webhook", "webhooks"));
+    }
+    line("Came in", words)
+}
+
+fn lms(portal: &PortalStatus, has_others: bool, given: &Given) -> Line {
+    let subject = if has_others { format!("LMS {}", portal.name) } else { "LMS".to_owned() };
+    let read = match portal.last_read_at {
+        Some(at) => format!("a learner was last read on {}", moment(at, given.zone)),
+        None => "nobody was read yet".to_owned(),
+    };
+    let logins = portal.logins.iter().filter(|at| given.now.0 - **at < HOUR_MS).count();
+    let logins = match logins {
+        0 => String::new(),
+        _ => format!("; {logins} of {LOGINS_PER_HOUR_MAX} logins used in this hour"),
+    };
+    let rest = portal.rests_until.filter(|until| *until > given.now);
+    let (Some(until), cause) = (rest, portal.rest_cause.as_deref()) else {
+        return line(&subject, format!("It is asked when needed; {read}{logins}."));
+    };
+    let when = soon(until, given.now, given.zone);
+    let (why, help) = match cause {
+        Some("unauthorized") => (
+            "it refuses our login",
+            Some(Help::by(
+                Who::Administrator,
+                "renew the portal's password or API key; `learnsync check --online` tries it.",
+            )),
+        ),
+        Some("login_limit") => (
+            "four logins an hour are the limit, so that the account is not locked",
+            Some(Help::by(Who::Administrator, "see that no other program uses the same LMS account.")),
+        ),
+        Some("throttled") => ("it asked us to wait", None),
+        Some(_) | None => ("it did not answer", None),
+    };
+    Line {
+        help,
+        ..line(&subject, format!("It is left alone, because {why}; asked again {when}. Before, {read}{logins}."))
+    }
+}
+
+fn night(status: &Status, given: &Given) -> Line {
+    let next = next_night(given);
+    let overdue = |since: Timestamp| given.now.0 - since.0 > NIGHT_MS;
+    let missed = Help::by(Who::Administrator, "read the log for why; `learnsync reconcile` makes up for it at once.");
+    let Some(run) = status.sweeps.first() else {
+        let help = overdue(status.started_at).then_some(missed);
+        return Line { help, ..line("Last night", format!("The LMS was not read from end to end yet; next {next}.")) };
+    };
+    let began = moment(run.started_at, given.zone);
+    let learners = counted(i64::try_from(run.counts.learners).unwrap_or(i64::MAX), "learner", "learners");
+    let (words, is_wrong) = match (run.state.as_str(), run.finished_at) {
+        ("done", Some(finished)) => {
+            let took = span(finished.0 - run.started_at.0);
+            (format!("Began on {began}, took {took}, {learners} to read again; next {next}."), overdue(run.started_at))
+        }
+        ("running", _) => {
+            let of = run.counts.total_first.map(|total| format!(" of {}", grouped(i64::try_from(total).unwrap_or(0))));
+            (format!("Goes on since {began}: {learners}{} so far.", of.unwrap_or_default()), overdue(run.started_at))
+        }
+        _ => (format!("Began on {began} and failed after {learners}; next {next}."), true),
+    };
+    Line { help: is_wrong.then_some(missed), ..line("Last night", words) }
+}
+
+fn records(status: &Status) -> String {
+    if status.records.is_empty() {
+        return "None yet.".to_owned();
+    }
+    let mut words: Vec<String> = status
+        .records
+        .iter()
+        .map(|(kind, count)| {
+            let many = if kind == "competency" { "competencies".to_owned() } else { format!("{kind}s") };
+            counted(*count, kind, &many)
+        })
+        .collect();
+    if status.unknown_users > 0 {
+        words.push(format!(
+            "{} that webhooks named and the LMS does not know",
+            counted(status.unknown_users, "learner", "learners")
+        ));
+    }
+    format!("{}.", words.join(", "))
+}
+
+fn destinations(status: &Status, given: &Given) -> Vec<Line> {
+    let mut lines: Vec<Line> =
+        status.destinations.iter().map(|destination| destination_line(destination, given)).collect();
+    let known = |name: &str| status.destinations.iter().any(|destination| destination.name == name);
+    for configured in given.destinations.iter().filter(|configured| !known(&configured.name)) {
+        let place = Place::of(&configured.name, None, given);
+        let (why, help) = still(&place, given);
+        lines.push(Line { help: Some(help), ..line(&place.label, format!("not written to, {why}")) });
+    }
+    lines
+}
+
+fn destination_line(destination: &DestinationStatus, given: &Given) -> Line {
+    let ledger = PlaceView {
+        name: destination.name.clone(),
+        connector: destination.connector.clone(),
+        state: destination.state.clone(),
+        pause_cause: destination.pause_cause.clone(),
+        paused_until: destination.paused_until,
+        first_seen_at: Timestamp(0),
+    };
+    let place = Place::of(&destination.name, Some(&ledger), given);
+    let counts = in_states(destination, given);
+    let waiting = open(destination);
+    match &place.standing {
+        Standing::Retired if waiting == 0 => {
+            line(&place.label, format!("{counts}. In no configuration file any more: its rows stay."))
+        }
+        Standing::Retired | Standing::SwitchedOff(_) | Standing::NotStarted => {
+            let (why, help) = still(&place, given);
+            Line { help: Some(help), ..line(&place.label, format!("{counts}. Not written to, {why}")) }
+        }
+        Standing::Paused { cause, until } => {
+            let (words, help) = pause_in_short(cause, *until, place.name, given);
+            Line { help, ..line(&place.label, format!("{counts}. {words}")) }
+        }
+        Standing::Active => {
+            let oldest = destination.oldest_wanted_at.filter(|at| waiting > 0 && given.now.0 - at.0 > LONG_MS);
+            let Some(oldest) = oldest else { return line(&place.label, format!("{counts}.")) };
+            let help = Help::by(
+                Who::Administrator,
+                format!("see what it answers: `learnsync destinations probe {}`.", destination.name),
+            );
+            let words = format!("{counts}. The oldest waits since {}.", moment(oldest, given.zone));
+            Line { help: Some(help), ..line(&place.label, words) }
+        }
+    }
+}
+
+/// Why a destination is paused, until when, and what ends it.
+fn pause_in_short(cause: &PauseCause, until: Option<Timestamp>, name: &str, given: &Given) -> (String, Option<Help>) {
+    let when = until.map_or_else(|| "when a person says so".to_owned(), |at| soon(at, given.now, given.zone));
+    let by_you = |what: String| Some(Help::by(Who::Administrator, what));
+    match cause {
+        PauseCause::Throttled => (format!("Paused, because it asked us to wait; goes on {when}."), None),
+        PauseCause::CircuitOpen => (format!("Paused, because it does not work; tried again {when}."), None),
+        PauseCause::Unauthorized => (
+            format!("Paused, because it refuses our key; tried again {when}."),
+            by_you(format!("renew its key, restart, and try it: learnsync destinations probe {name}")),
+        ),
+        PauseCause::AccountChanged => (
+            "Paused, because another account answers there.".to_owned(),
+            by_you(format!("if that account is right: learnsync destinations rebase {name}")),
+        ),
+        PauseCause::Operator => (
+            format!("Paused by a person; goes on {when}."),
+            by_you(format!("when it may be written to: learnsync destinations resume {name}")),
+        ),
+        PauseCause::Restored => (format!("Left alone for a moment after a restore; goes on {when}."), None),
+        PauseCause::Other(word) => (
+            format!("Paused: {}; goes on {when}.", word.replace('_', " ")),
+            by_you(format!("see what it waits for: learnsync destinations probe {name}")).filter(|_| until.is_none()),
+        ),
+    }
+}
+
+/// Deliveries that wait or are under way.
+fn open(destination: &DestinationStatus) -> i64 {
+    let is_open = |state: &str| matches!(state, "pending" | "sending" | "uncertain");
+    destination.deliveries.iter().filter(|(state, _)| is_open(state)).map(|(_, count)| count).sum()
+}
+
+fn in_states(destination: &DestinationStatus, given: &Given) -> String {
+    let count = |wanted: DeliveryState| {
+        destination.deliveries.iter().filter(|(state, _)| state == wanted.as_str()).map(|(_, count)| count).sum::<i64>()
+    };
+    let mut words = Vec::new();
+    for state in DeliveryState::ALL {
+        let many = count(state);
+        let what = match state {
+            DeliveryState::Settled => "there",
+            DeliveryState::Pending => "waiting",
+            DeliveryState::Sending => "being written",
+            DeliveryState::Uncertain => "to be looked up",
+            DeliveryState::Parked => "set aside",
+            DeliveryState::Skipped => "left out on purpose",
+            DeliveryState::Superseded => "overtaken",
+        };
+        if many == 0 && state != DeliveryState::Settled {
+            continue;
+        }
+        let next =
+            destination.waits.iter().filter(|wait| wait.state == state.as_str()).filter_map(|wait| wait.next_due_at);
+        // While a destination is paused, its pause says when it goes on.
+        let next = next.min().filter(|_| destination.state == "active");
+        let next = next.map(|at| format!(" (next {})", soon(at, given.now, given.zone))).unwrap_or_default();
+        words.push((state, format!("{} {what}{next}", grouped(many))));
+    }
+    // What is there comes first.
+    words.sort_by_key(|(state, _)| *state != DeliveryState::Settled);
+    words.into_iter().map(|(_, words)| words).collect::<Vec<_>>().join(", ")
+}
+
+/// What is set aside, by cause over all destinations.
+fn waits(status: &Status, given: &Given) -> Vec<Wait> {
+    let mut by_cause: BTreeMap<&str, Wait> = BTreeMap::new();
+    for destination in &status.destinations {
+        for wait in destination.waits.iter().filter(|wait| wait.state == DeliveryState::Parked.as_str()) {
+            let word = wait.cause.as_deref().unwrap_or_default();
+            let cause = Cause::parse(word);
+            let (who, what) = cause.as_ref().map_or((Who::Administrator, "see what it is"), remedy);
+            let group = by_cause.entry(word).or_insert_with(|| Wait {
+                count: 0,
+                destinations: Vec::new(),
+                cause: word.to_owned(),
+                why: cause.as_ref().map_or_else(|| word.replace('_', " "), in_short),
+                oldest_wanted_at: wait.oldest_wanted_at,
+                since: String::new(),
+                help: Help::by(who, what),
+                learner: wait.example.clone(),
+            });
+            group.count += wait.count;
+            group.destinations.push(destination.name.clone());
+            if wait.oldest_wanted_at < group.oldest_wanted_at {
+                group.oldest_wanted_at = wait.oldest_wanted_at;
+                group.learner.clone_from(&wait.example);
+            }
+            group.since = moment(group.oldest_wanted_at, given.zone);
+        }
+    }
+    let mut waits: Vec<Wait> = by_cause.into_values().collect();
+    waits.sort_by_key(|wait| (wait.help.who == Who::Nobody, -wait.count, wait.cause.clone()));
+    waits
+}

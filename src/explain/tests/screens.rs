@@ -1,0 +1,200 @@
+//! Golden texts of `status` for three installations: all is well, things wait, things are broken.
+
+use super::*;
+use crate::store::SweepCounts;
+use crate::store::view::{DestinationStatus, PortalStatus, RunView, Status, WaitView};
+
+/// Most lines of a screen.
+const LINES_MAX: usize = 24;
+
+fn destination(name: &str, connector: &str, there: i64) -> DestinationStatus {
+    DestinationStatus {
+        name: name.to_owned(),
+        connector: connector.to_owned(),
+        state: "active".to_owned(),
+        pause_cause: None,
+        paused_until: None,
+        deliveries: vec![("settled".to_owned(), there)],
+        causes: Vec::new(),
+        waits: Vec::new(),
+        oldest_wanted_at: None,
+    }
+}
+
+fn wait(state: DeliveryState, cause: Option<Cause>, count: i64, oldest_wanted_at: Timestamp) -> WaitView {
+    WaitView {
+        state: state.as_str().to_owned(),
+        cause: cause.map(|cause| cause.word()),
+        count,
+        oldest_wanted_at,
+        next_due_at: (state == DeliveryState::Pending).then(|| at(9, 30, 5)),
+        example: Some(ID.to_owned()),
+    }
+}
+
+fn waiting(mut destination: DestinationStatus, waits: Vec<WaitView>) -> DestinationStatus {
+    for wait in &waits {
+        match destination.deliveries.iter_mut().find(|(state, _)| *state == wait.state) {
+            Some((_, count)) => *count += wait.count,
+            None => destination.deliveries.push((wait.state.clone(), wait.count)),
+        }
+    }
+    let is_open = |wait: &&WaitView| matches!(wait.state.as_str(), "pending" | "uncertain");
+    destination.oldest_wanted_at = waits.iter().filter(is_open).map(|wait| wait.oldest_wanted_at).min();
+    destination.waits = waits;
+    destination
+}
+
+fn well() -> Status {
+    Status {
+        installation: "acme".to_owned(),
+        epoch: 12,
+        started_at: NOW.plus_ms(-6 * DAY),
+        pid: 4711,
+        events: 18_204,
+        events_waiting: 0,
+        last_event_at: Some(at(9, 28, 11)),
+        dirty: Vec::new(),
+        unknown_users: 0,
+        promises: vec![("kept".to_owned(), 17_900)],
+        records: vec![
+            ("certificate".to_owned(), 3_120),
+            ("competency".to_owned(), 412),
+            ("completion".to_owned(), 41_877),
+        ],
+        last_sweep_at: Some(at(2, 15, 0)),
+        sweeps: vec![RunView {
+            portal: "main".to_owned(),
+            state: "done".to_owned(),
+            started_at: at(2, 15, 0),
+            finished_at: Some(at(2, 27, 0)),
+            counts: SweepCounts { learners: 5_204, total_first: Some(5_204), total_last: Some(5_204) },
+        }],
+        portals: vec![PortalStatus {
+            name: "main".to_owned(),
+            rests_until: None,
+            rest_cause: None,
+            last_read_at: Some(at(9, 28, 12)),
+            logins: vec![at(9, 1, 0).0],
+        }],
+        destinations: vec![
+            destination("crm", "salesforce", 44_997),
+            destination("hr", "bamboohr", 45_409),
+            destination("news", "chat", 288),
+        ],
+    }
+}
+
+fn all_configured() -> Given {
+    let file = "/etc/learnsync/destinations.d/crm.toml".to_owned();
+    let crm = Configured { name: "crm".to_owned(), connector: "salesforce".to_owned(), file, ..hr() };
+    Given { destinations: vec![crm, hr(), chat()], ..given() }
+}
+
+fn things_wait() -> Status {
+    let parked = |cause, count, oldest| wait(DeliveryState::Parked, Some(cause), count, oldest);
+    let mapped = Cause::Unmapped { kind: "training_type".to_owned(), course: "Fire Safety".to_owned() };
+    let mut status = well();
+    status.events_waiting = 1;
+    status.dirty = vec![("live".to_owned(), 3), ("sweep".to_owned(), 40)];
+    status.promises.push(("expired".to_owned(), 21));
+    let yesterday = NOW.plus_ms(-DAY);
+    status.destinations = vec![
+        waiting(destination("crm", "salesforce", 44_000), vec![parked(Cause::Unmatched, 9, yesterday)]),
+        waiting(
+            destination("hr", "bamboohr", 45_000),
+            vec![
+                wait(DeliveryState::Pending, None, 14, at(9, 29, 0)),
+                wait(DeliveryState::Uncertain, None, 1, at(9, 29, 0)),
+                parked(Cause::Unmatched, 3, NOW.plus_ms(-3 * DAY)),
+                parked(mapped, 212, yesterday),
+                parked(Cause::Rejected, 1, at(8, 2, 0)),
+                wait(DeliveryState::Skipped, Some(Cause::BeforeStart), 3_000, yesterday),
+            ],
+        ),
+        DestinationStatus {
+            state: "paused".to_owned(),
+            pause_cause: Some("throttled".to_owned()),
+            paused_until: Some(at(9, 42, 0)),
+            ..waiting(destination("news", "chat", 288), vec![wait(DeliveryState::Pending, None, 2, at(9, 29, 0))])
+        },
+    ];
+    status
+}
+
+fn things_are_broken() -> Status {
+    let mut status = well();
+    status.last_event_at = None;
+    status.events = 0;
+    status.portals[0].rests_until = Some(at(9, 33, 0));
+    status.portals[0].rest_cause = Some("unauthorized".to_owned());
+    status.sweeps[0].state = "failed".to_owned();
+    status.destinations = vec![
+        destination("crm", "salesforce", 44_000),
+        DestinationStatus {
+            state: "paused".to_owned(),
+            pause_cause: Some("unauthorized".to_owned()),
+            paused_until: Some(at(9, 44, 0)),
+            ..waiting(destination("hr", "bamboohr", 45_000), vec![wait(DeliveryState::Pending, None, 80, at(7, 0, 0))])
+        },
+        DestinationStatus {
+            state: "paused".to_owned(),
+            pause_cause: Some("account_changed".to_owned()),
+            ..destination("news", "chat", 288)
+        },
+    ];
+    status
+}
+
+pub(super) fn screens() -> Vec<(&'static str, Status, Given)> {
+    let mut broken = all_configured();
+    broken.is_running = Some(false);
+    broken.destinations[0].wrong = Some("crm.toml:2:11: destinations.crm.history: \"al\" is not a history".to_owned());
+    vec![
+        ("status-all-well", well(), all_configured()),
+        ("status-things-wait", things_wait(), all_configured()),
+        ("status-things-are-broken", things_are_broken(), broken),
+    ]
+}
+
+#[test]
+fn three_installations_have_their_golden_screen_of_at_most_24_lines() {
+    let mut differences = Vec::new();
+    for (name, status, given) in screens() {
+        let today = if status.last_event_at.is_some() { 204 } else { 0 };
+        let screen = render_overview(&overview(&status, today, &given), &given, Paint::Plain);
+        is_golden(name, &screen, &mut differences);
+        assert!(screen.lines().count() <= LINES_MAX, "{name} has {} lines:\n{screen}", screen.lines().count());
+    }
+    assert!(differences.is_empty(), "{} differ:\n\n{}", differences.len(), differences.join("\n"));
+}
+
+#[test]
+fn only_what_a_person_can_help_needs_a_person() {
+    let needs = |status: &Status| overview(status, 0, &all_configured()).needs_a_person;
+    assert!(!needs(&well()));
+    assert!(needs(&things_wait()));
+    assert!(needs(&things_are_broken()));
+    let mut by_themselves = well();
+    by_themselves.destinations[1] = waiting(
+        destination("hr", "bamboohr", 1),
+        vec![
+            wait(DeliveryState::Pending, None, 14, at(9, 29, 0)),
+            wait(DeliveryState::Parked, Some(Cause::Vanished), 2, at(8, 0, 0)),
+            wait(DeliveryState::Skipped, Some(Cause::MaybeLost), 2, at(8, 0, 0)),
+        ],
+    );
+    by_themselves.destinations[2].state = "paused".to_owned();
+    by_themselves.destinations[2].pause_cause = Some("throttled".to_owned());
+    by_themselves.destinations[2].paused_until = Some(at(9, 42, 0));
+    assert!(!needs(&by_themselves), "what ends by itself needs nobody");
+    let mut silent = well();
+    silent.destinations[1] =
+        waiting(destination("hr", "bamboohr", 1), vec![wait(DeliveryState::Pending, None, 1, at(8, 0, 0))]);
+    assert!(needs(&silent), "what waits for more than an hour does");
+    let mut missed = well();
+    missed.sweeps[0].started_at = NOW.plus_ms(-2 * DAY);
+    assert!(needs(&missed), "and so does a missed night");
+    let stopped = Given { is_running: Some(false), ..all_configured() };
+    assert!(overview(&well(), 0, &stopped).needs_a_person);
+}

@@ -1,0 +1,343 @@
+//! The state of an installation: what came, what waits, who is paused, what the last night did.
+
+use diesel::prelude::*;
+use serde::Serialize;
+
+use super::View;
+use crate::domain::time::{Timestamp, as_utc, as_utc_if_any};
+use crate::store::queue::from_json;
+use crate::store::schema::{
+    delivery, destination, epoch, event, installation, intake, login, mark, person, portal, promise, record, run,
+    subject,
+};
+use crate::store::{StoreError, SweepCounts};
+
+/// Most sweeps that are shown.
+const SWEEPS_SHOWN_MAX: i64 = 5;
+
+/// The state of an installation.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// Its name.
+    pub installation: String,
+    /// The newest life of the daemon, and its process.
+    pub epoch: i64,
+    /// When that began.
+    #[serde(serialize_with = "as_utc")]
+    pub started_at: Timestamp,
+    /// Its process.
+    pub pid: i64,
+    /// Webhooks in the log.
+    pub events: i64,
+    /// Webhooks that intake has not taken yet.
+    pub events_waiting: i64,
+    /// When the newest came.
+    #[serde(serialize_with = "as_utc_if_any")]
+    pub last_event_at: Option<Timestamp>,
+    /// Learners to be read again, by lane.
+    pub dirty: Vec<(String, i64)>,
+    /// Users whom events named and the LMS does not know; each is asked for again in at most 10 min.
+    pub unknown_users: i64,
+    /// Promises by state: how many events were borne out by the LMS.
+    pub promises: Vec<(String, i64)>,
+    /// Records by kind.
+    pub records: Vec<(String, i64)>,
+    /// When the newest finished sweep began.
+    #[serde(serialize_with = "as_utc_if_any")]
+    pub last_sweep_at: Option<Timestamp>,
+    /// The newest sweeps, newest first.
+    pub sweeps: Vec<RunView>,
+    /// The portals.
+    pub portals: Vec<PortalStatus>,
+    /// The destinations.
+    pub destinations: Vec<DestinationStatus>,
+}
+
+/// One sweep.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunView {
+    /// The portal.
+    pub portal: String,
+    /// `running`, `done` or `failed`.
+    pub state: String,
+    /// When it began.
+    #[serde(serialize_with = "as_utc")]
+    pub started_at: Timestamp,
+    /// When it ended.
+    #[serde(serialize_with = "as_utc_if_any")]
+    pub finished_at: Option<Timestamp>,
+    /// What it counted.
+    pub counts: SweepCounts,
+}
+
+/// What is known of our dealings with one LMS portal.
+#[derive(Clone, Debug, Serialize)]
+pub struct PortalStatus {
+    /// Its name.
+    pub name: String,
+    /// Until when it is, or was last, left alone.
+    #[serde(serialize_with = "as_utc_if_any")]
+    pub rests_until: Option<Timestamp>,
+    /// Why: `throttled`, `unauthorized` or `login_limit`.
+    pub rest_cause: Option<String>,
+    /// When the newest complete read of a learner began.
+    #[serde(serialize_with = "as_utc_if_any")]
+    pub last_read_at: Option<Timestamp>,
+    /// When each login that is remembered was; at most four in an hour.
+    pub logins: Vec<i64>,
+}
+
+/// Deliveries that wait for the same thing.
+#[derive(Clone, Debug, Serialize)]
+pub struct WaitView {
+    /// Where they stand.
+    pub state: String,
+    /// Why, in the word of the ledger; none for those that only wait for their turn.
+    pub cause: Option<String>,
+    /// How many.
+    pub count: i64,
+    /// Since when the oldest is wanted.
+    #[serde(serialize_with = "as_utc")]
+    pub oldest_wanted_at: Timestamp,
+    /// When the next of them is tried.
+    #[serde(serialize_with = "as_utc_if_any")]
+    pub next_due_at: Option<Timestamp>,
+    /// The LMS id of the learner whose delivery is the oldest of them, for those with a cause.
+    pub example: Option<String>,
+}
+
+/// The state of one destination.
+#[derive(Clone, Debug, Serialize)]
+pub struct DestinationStatus {
+    /// Its name.
+    pub name: String,
+    /// Its connector.
+    pub connector: String,
+    /// `active`, `paused` or `retired`.
+    pub state: String,
+    /// Why it is paused.
+    pub pause_cause: Option<String>,
+    /// Until when.
+    #[serde(serialize_with = "as_utc_if_any")]
+    pub paused_until: Option<Timestamp>,
+    /// Deliveries by state.
+    pub deliveries: Vec<(String, i64)>,
+    /// Deliveries by cause.
+    pub causes: Vec<(String, i64)>,
+    /// The same in groups: all that is not settled, by state and cause.
+    pub waits: Vec<WaitView>,
+    /// When the oldest delivery that waits was wanted.
+    #[serde(serialize_with = "as_utc_if_any")]
+    pub oldest_wanted_at: Option<Timestamp>,
+}
+
+impl View {
+    /// The state of the installation.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn status(&mut self) -> Result<Status, StoreError> {
+        let db = &mut self.db;
+        let installation = installation::table.select(installation::name).first(db)?;
+        let (epoch, started_at, pid) = epoch::table
+            .order(epoch::id.desc())
+            .select((epoch::id, epoch::started_at, epoch::pid))
+            .first::<(i64, i64, i64)>(db)?;
+        let taken: i64 = intake::table.select(intake::last_event_id).first(db)?;
+        let newest: Option<(i64, i64)> =
+            event::table.order(event::id.desc()).select((event::id, event::received_at)).first(db).optional()?;
+        let sweep: Option<i64> = run::table
+            .filter(run::kind.eq("sweep").and(run::state.eq("done")))
+            .select(diesel::dsl::max(run::started_at))
+            .first(db)?;
+        let count = diesel::dsl::count_star();
+        Ok(Status {
+            installation,
+            epoch,
+            started_at: Timestamp(started_at),
+            pid,
+            events: newest.map_or(0, |(id, _)| id),
+            events_waiting: newest.map_or(0, |(id, _)| id - taken),
+            last_event_at: newest.map(|(_, at)| Timestamp(at)),
+            dirty: mark::table
+                .inner_join(subject::table)
+                .filter(subject::absent_until.is_null().or(subject::absent_until.ne(mark::due_at.nullable())))
+                .group_by(mark::lane)
+                .select((mark::lane, count))
+                .load(db)?,
+            unknown_users: mark::table
+                .inner_join(subject::table)
+                .filter(subject::absent_until.eq(mark::due_at.nullable()))
+                .count()
+                .get_result(db)?,
+            promises: promise::table.group_by(promise::state).select((promise::state, count)).load(db)?,
+            records: record::table
+                .filter(record::state.eq("present"))
+                .group_by(record::kind)
+                .select((record::kind, count))
+                .load(db)?,
+            last_sweep_at: sweep.map(Timestamp),
+            sweeps: self.sweeps()?,
+            portals: self.portals()?,
+            destinations: self.destinations()?,
+        })
+    }
+
+    fn destinations(&mut self) -> Result<Vec<DestinationStatus>, StoreError> {
+        type Row = (i64, String, String, String, Option<String>, Option<i64>);
+        let rows: Vec<Row> = destination::table
+            .order(destination::name)
+            .select((
+                destination::id,
+                destination::name,
+                destination::connector,
+                destination::state,
+                destination::pause_cause,
+                destination::paused_until,
+            ))
+            .load(&mut self.db)?;
+        let db = &mut self.db;
+        let count = diesel::dsl::count_star();
+        rows.into_iter()
+            .map(|(id, name, connector, state, pause_cause, paused_until)| {
+                let here = delivery::table.filter(delivery::destination_id.eq(id));
+                let oldest: Option<i64> = here
+                    .filter(delivery::state.eq_any(["pending", "sending", "uncertain"]))
+                    .select(diesel::dsl::min(delivery::wanted_at))
+                    .first(db)?;
+                Ok(DestinationStatus {
+                    name,
+                    connector,
+                    state,
+                    pause_cause,
+                    paused_until: paused_until.map(Timestamp),
+                    deliveries: here.group_by(delivery::state).select((delivery::state, count)).load(db)?,
+                    causes: here
+                        .filter(delivery::cause.is_not_null())
+                        .group_by(delivery::cause)
+                        .select((delivery::cause.assume_not_null(), count))
+                        .load(db)?,
+                    waits: waits(db, id)?,
+                    oldest_wanted_at: oldest.map(Timestamp),
+                })
+            })
+            .collect()
+    }
+
+    fn sweeps(&mut self) -> Result<Vec<RunView>, StoreError> {
+        let rows: Vec<(String, String, i64, Option<i64>, String)> = run::table
+            .inner_join(portal::table.on(portal::id.nullable().eq(run::portal_id)))
+            .filter(run::kind.eq("sweep"))
+            .order(run::id.desc())
+            .limit(SWEEPS_SHOWN_MAX)
+            .select((portal::name, run::state, run::started_at, run::finished_at, run::counts))
+            .load(&mut self.db)?;
+        rows.into_iter()
+            .map(|(portal, state, started_at, finished_at, counts)| {
+                Ok(RunView {
+                    portal,
+                    state,
+                    started_at: Timestamp(started_at),
+                    finished_at: finished_at.map(Timestamp),
+                    counts: from_json(counts.as_bytes())?,
+                })
+            })
+            .collect()
+    }
+
+    /// What is known of our dealings with each LMS portal.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn portals(&mut self) -> Result<Vec<PortalStatus>, StoreError> {
+        let rows: Vec<(i64, String, Option<i64>, Option<String>)> = portal::table
+            .order(portal::name)
+            .select((portal::id, portal::name, portal::rests_until, portal::rest_cause))
+            .load(&mut self.db)?;
+        let db = &mut self.db;
+        rows.into_iter()
+            .map(|(id, name, rests_until, rest_cause)| {
+                let of_portal = subject::table.filter(subject::portal_id.eq(id));
+                let last_read_at: Option<i64> = of_portal.select(diesel::dsl::max(subject::last_read_at)).first(db)?;
+                Ok(PortalStatus {
+                    name,
+                    rests_until: rests_until.map(Timestamp),
+                    rest_cause,
+                    last_read_at: last_read_at.map(Timestamp),
+                    logins: login::table.filter(login::portal_id.eq(id)).order(login::at).select(login::at).load(db)?,
+                })
+            })
+            .collect()
+    }
+
+    /// How many webhooks came since an instant. The log has no index on time (it would halve the rate of the receiver), but its numbers
+    /// grow with time, so the first is found by halving.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn events_since(&mut self, since: Timestamp) -> Result<i64, StoreError> {
+        let newest: Option<i64> = event::table.select(diesel::dsl::max(event::id)).first(&mut self.db)?;
+        let Some(newest) = newest else { return Ok(0) };
+        let (mut before, mut after) = (0, newest + 1);
+        while after - before > 1 {
+            let middle = before + (after - before) / 2;
+            let at_or_after: (i64, i64) = event::table
+                .filter(event::id.ge(middle))
+                .order(event::id)
+                .select((event::id, event::received_at))
+                .first(&mut self.db)?;
+            match at_or_after.1 < since.0 {
+                true => before = at_or_after.0,
+                false => after = middle,
+            }
+        }
+        Ok(event::table.filter(event::id.ge(after)).count().get_result(&mut self.db)?)
+    }
+}
+
+/// All of a destination that is not settled, by state and cause.
+fn waits(db: &mut SqliteConnection, destination: i64) -> Result<Vec<WaitView>, StoreError> {
+    let rows: Vec<(String, Option<String>, i64, Option<i64>, Option<i64>)> = delivery::table
+        .filter(delivery::destination_id.eq(destination).and(delivery::state.ne("settled")))
+        .group_by((delivery::state, delivery::cause))
+        .select((
+            delivery::state,
+            delivery::cause,
+            diesel::dsl::count_star(),
+            diesel::dsl::min(delivery::wanted_at),
+            diesel::dsl::min(delivery::due_at),
+        ))
+        .load(db)?;
+    rows.into_iter()
+        .map(|(state, cause, count, oldest, next)| {
+            let example = match &cause {
+                Some(cause) => oldest_learner(db, destination, &state, cause)?,
+                None => None,
+            };
+            Ok(WaitView {
+                state,
+                cause,
+                count,
+                oldest_wanted_at: Timestamp(oldest.unwrap_or_default()),
+                next_due_at: next.map(Timestamp),
+                example,
+            })
+        })
+        .collect()
+}
+
+fn oldest_learner(
+    db: &mut SqliteConnection,
+    destination: i64,
+    state: &str,
+    cause: &str,
+) -> Result<Option<String>, StoreError> {
+    Ok(delivery::table
+        .inner_join(person::table.inner_join(subject::table))
+        .filter(delivery::destination_id.eq(destination).and(delivery::cause.eq(cause)))
+        .filter(delivery::state.eq(state))
+        .order((delivery::wanted_at, delivery::id))
+        .select(subject::lms_id)
+        .first(db)
+        .optional()?)
+}
