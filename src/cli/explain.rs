@@ -32,10 +32,8 @@ const LMS_TIME_MAX: Duration = Duration::from_secs(20);
 ///
 /// A learner or course that learnsync does not know is looked for in the LMS, now and for at most 20 seconds.
 /// Exit status: 0 it was explained, 1 nobody or nothing by that name is known, or several people are, 2 the configuration is wrong.
-///
-/// Example: learnsync explain ana.lima@example.org --course "fire safety"
 #[derive(Args)]
-#[command(verbatim_doc_comment)]
+#[command(verbatim_doc_comment, after_help = "Example: learnsync explain ana.lima@example.org --course 'fire safety'")]
 pub(super) struct Options {
     #[command(flatten)]
     with: WithConfig,

@@ -14,11 +14,10 @@ use crate::store::view::{Status, View};
 
 /// Shows on one screen what came in, what waits and why, who is paused until when, and what the last night did.
 ///
-/// Exit status: 0 all is well, 1 something needs a person (an arrow says what), 2 the configuration is wrong.
-///
-/// Example: learnsync status --config /etc/learnsync/learnsync.toml || mail -s "learnsync needs you" ops@example.org
+/// Exit status: 0 all is well, 1 something needs a person (an arrow says what), 2 the configuration is wrong. So a timer may say
+/// `learnsync status || mail -s "learnsync needs you" ops@example.org`.
 #[derive(Args)]
-#[command(verbatim_doc_comment)]
+#[command(verbatim_doc_comment, after_help = "Example: learnsync status")]
 pub(super) struct Options {
     #[command(flatten)]
     with: WithConfig,

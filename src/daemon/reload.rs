@@ -64,10 +64,10 @@ mod tests {
 
     #[test]
     fn a_right_configuration_is_taken_over_and_a_new_destination_with_it() {
-        assert_eq!(renewed_by(GOOD), Ok(1));
+        assert_eq!(renewed_by(GOOD), Ok(2));
         let more = "\n[destinations.crm]\nconnector = \"bamboohr\"\nhistory = \"none\"\nsettings = { company = \"b\" }\n\
                     secrets = { api_key = { credential = \"b\" } }\n";
-        assert_eq!(renewed_by(&format!("{GOOD}{more}")), Ok(2));
+        assert_eq!(renewed_by(&format!("{GOOD}{more}")), Ok(3));
     }
 
     #[test]
@@ -76,7 +76,7 @@ mod tests {
         let reasons = renewed_by(&wrong).expect_err("the destination runs");
         assert!(reasons[0].contains("destinations.hr.connector") && reasons[0].contains("did you mean"), "{reasons:?}");
         let other = format!("{GOOD}\n[destinations.crm]\nconnector = \"bambohr\"\nhistory = \"none\"\n");
-        assert_eq!(renewed_by(&other), Ok(1));
+        assert_eq!(renewed_by(&other), Ok(2));
     }
 
     #[test]

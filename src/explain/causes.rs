@@ -274,8 +274,8 @@ pub(super) fn of_cause(case: &Case<'_>, cause: &Cause) -> Said {
         Cause::Erased => not_there(
             "the learner was erased from learnsync".to_owned(),
             "All that was personal is gone, so nobody here knows what it should hold.".to_owned(),
-            "Nothing: they are never read again.".to_owned(),
-            Help::by(Who::Nobody, format!("What {label} still holds is for HR to keep or remove.")),
+            format!("Nothing: they are never read again. What {label} still holds is for HR to keep or remove."),
+            Help::none(),
         ),
         Cause::Superseded => Said {
             headline: format!("Not in {full}: something newer stands in its place."),
