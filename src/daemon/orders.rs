@@ -228,9 +228,12 @@ impl Desk {
 
     async fn rebase(&self, name: &str) -> anyhow::Result<Done> {
         let known = self.configured(name).await?;
-        self.store.rebase_destination(known.id).await.context("rebase the destination")?;
+        let asked_until = self.store.rebase_destination(known.id).await.context("rebase the destination")?;
         if let Some(destination) = self.running(name) {
             destination.gate.rebase();
+            if let Some(until) = asked_until {
+                destination.gate.close(PauseEnd::At(until));
+            }
         }
         self.ring(name);
         Done::of(format!(

@@ -304,9 +304,14 @@ impl Deliver {
             let mut rendered = route.mapping.render(&due.record, &work.learner, &references);
             if matches!(rendered, Rendered::Unmapped { .. }) {
                 // It may have been added to the target since the last list; if the list fails, the older one decides.
-                if let Ok(Some(newer)) = self.destination.newer_reference_table(&*self.clock).await {
-                    references = newer;
-                    rendered = route.mapping.render(&due.record, &work.learner, &references);
+                match self.destination.newer_reference_table(&*self.clock).await {
+                    Ok(Some(newer)) => {
+                        references = newer;
+                        rendered = route.mapping.render(&due.record, &work.learner, &references);
+                    }
+                    Ok(None) => {}
+                    // But what it asks of everybody holds.
+                    Err(error) => self.pause_if(&self.decide(due, &error, During::Read)).await?,
                 }
             }
             match rendered {

@@ -6,6 +6,10 @@ use croner::parser::CronParser;
 
 use crate::domain::time::Timestamp;
 
+/// An hour, in milliseconds; no zone sets its clocks back by more than two.
+const HOUR_MS: i64 = 3_600_000;
+const SEARCHES_MAX: i64 = 4;
+
 /// A cron expression with five fields, in a zone.
 #[derive(Clone, Debug)]
 pub struct Schedule {
@@ -34,12 +38,15 @@ impl Schedule {
         }
     }
 
-    /// The first time after an instant.
+    /// The first time after an instant. A time that comes twice, because clocks are set back, counts once.
     #[must_use]
     pub fn next_after(&self, at: Timestamp) -> Option<Timestamp> {
-        let local = at.utc().with_timezone(&self.zone);
-        let next = self.cron.find_next_occurrence(&local, false).ok()?;
-        Some(Timestamp::from(next.with_timezone(&chrono::Utc)))
+        // In the hour that comes twice croner answers with the first of both, which may be over: who waits for it would never wait.
+        (0..SEARCHES_MAX).find_map(|hours| {
+            let local = at.plus_ms(hours * HOUR_MS).utc().with_timezone(&self.zone);
+            let next = self.cron.find_next_occurrence(&local, false).ok()?;
+            Some(Timestamp::from(next.with_timezone(&chrono::Utc))).filter(|next| *next > at)
+        })
     }
 }
 
@@ -69,6 +76,23 @@ mod tests {
         // On the eighth clocks jump from 02:00 to 03:00: that night has no 02:15, and the run is not lost.
         let next = nightly.next_after(at(8, 5, 0)).expect("there is a next one");
         assert!(next > at(8, 5, 0) && next <= at(9, 6, 15), "{next}");
+    }
+
+    #[test]
+    fn the_next_time_is_never_over_not_even_in_the_hour_that_comes_twice() {
+        let changes = [(Tz::Europe__Berlin, 10, 25), (Tz::Europe__Berlin, 3, 29), (Tz::America__New_York, 11, 1)];
+        for (zone, month, day) in changes {
+            let midnight =
+                Timestamp::from(Utc.with_ymd_and_hms(2026, month, day, 0, 0, 0).single().expect("an instant"));
+            for expression in ["15 2 * * *", "30 1 * * *", "*/20 * * * *", "0 */6 * * *"] {
+                let schedule = Schedule::parse(expression, zone).expect("parses");
+                for minute in 0..8 * 60 {
+                    let now = midnight.plus_ms(minute * 60_000 + 1);
+                    let next = schedule.next_after(now).expect("there is a next one");
+                    assert!(next > now && next.0 - now.0 <= 26 * HOUR_MS, "{expression} in {zone} at {now}: {next}");
+                }
+            }
+        }
     }
 
     #[test]

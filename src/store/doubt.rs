@@ -8,6 +8,7 @@ use diesel::sql_types::Text;
 
 use super::queue::enqueue;
 use super::schema::{delivery, destination, installation, link, mark, person, record, route, run};
+use super::topology::resume;
 use super::{Store, StoreError};
 use crate::domain::delivery::Cause;
 use crate::domain::ids::DestinationId;
@@ -45,11 +46,12 @@ impl Store {
     }
 
     /// Takes another account behind a destination for what it is: what it holds is unknown, and is looked up before anything is written.
-    /// Links are forgotten, since the people have other ids there.
+    /// Links are forgotten, since the people have other ids there. A pause ends, but for the time that the target asked for: then the answer is
+    /// its end.
     ///
     /// # Errors
     /// The store failed.
-    pub async fn rebase_destination(&self, id: DestinationId) -> Result<(), StoreError> {
+    pub async fn rebase_destination(&self, id: DestinationId) -> Result<Option<Timestamp>, StoreError> {
         let now = self.clock.now();
         let epoch = self.epoch;
         self.writer
@@ -70,15 +72,10 @@ impl Store {
                     .execute(tx.db)?;
                 super::ledger::release_like(tx.db, id.0, "unmatched", epoch, now)?;
                 super::ledger::release_like(tx.db, id.0, "ambiguous_person", epoch, now)?;
-                diesel::update(destination::table.find(id.0).filter(destination::state.ne("retired")))
-                    .set((
-                        destination::account.eq(None::<String>),
-                        destination::state.eq("active"),
-                        destination::pause_cause.eq(None::<String>),
-                        destination::paused_until.eq(None::<i64>),
-                    ))
+                diesel::update(destination::table.find(id.0))
+                    .set(destination::account.eq(None::<String>))
                     .execute(tx.db)?;
-                Ok(())
+                Ok(resume(tx.db, id, now.0)?.map(Timestamp))
             })
             .await
     }

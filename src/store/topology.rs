@@ -189,24 +189,7 @@ impl Store {
     /// The store failed.
     pub async fn resume_destination(&self, id: DestinationId) -> Result<Option<Timestamp>, StoreError> {
         let now = self.clock.now().0;
-        self.writer
-            .run("resume_destination", move |tx| {
-                let row = destination::table.find(id.0).filter(destination::state.ne("retired"));
-                let asked: Option<(Option<String>, Option<i64>)> =
-                    row.select((destination::pause_cause, destination::paused_until)).first(tx.db).optional()?;
-                let (cause, until) = asked.unwrap_or_default();
-                let asked_until =
-                    until.filter(|until| *until > now && matches!(cause.as_deref(), Some(OPERATOR | THROTTLED)));
-                diesel::update(row)
-                    .set((
-                        destination::state.eq(if asked_until.is_some() { "paused" } else { "active" }),
-                        destination::pause_cause.eq(asked_until.map(|_| THROTTLED)),
-                        destination::paused_until.eq(asked_until),
-                    ))
-                    .execute(tx.db)?;
-                Ok(asked_until.map(Timestamp))
-            })
-            .await
+        self.writer.run("resume_destination", move |tx| Ok(resume(tx.db, id, now)?.map(Timestamp))).await
     }
 
     /// Keeps the account's identity at the first probe; answers whether it is the one that we know.
@@ -229,6 +212,23 @@ impl Store {
             })
             .await
     }
+}
+
+/// Ends a pause, but for the time that a target asked for; answers its end, in milliseconds.
+pub(super) fn resume(db: &mut SqliteConnection, id: DestinationId, now: i64) -> Result<Option<i64>, StoreError> {
+    let row = destination::table.find(id.0).filter(destination::state.ne("retired"));
+    let stands: Option<(Option<String>, Option<i64>)> =
+        row.select((destination::pause_cause, destination::paused_until)).first(db).optional()?;
+    let (cause, until) = stands.unwrap_or_default();
+    let asked_until = until.filter(|until| *until > now && matches!(cause.as_deref(), Some(OPERATOR | THROTTLED)));
+    diesel::update(row)
+        .set((
+            destination::state.eq(if asked_until.is_some() { "paused" } else { "active" }),
+            destination::pause_cause.eq(asked_until.map(|_| THROTTLED)),
+            destination::paused_until.eq(asked_until),
+        ))
+        .execute(db)?;
+    Ok(asked_until)
 }
 
 /// Keeps a pause, beside one that stands: what a person paused, only a person resumes, and the time that a target asked for outlives that.

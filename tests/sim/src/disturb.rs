@@ -133,7 +133,9 @@ impl Play {
             }
             Fault::AccountSwapped => {
                 let name = ["listed", "pair", "keyed"][pick % 3];
-                if self.swapped.insert(name.to_owned()) {
+                // Nobody can tell another account from the first that a ledger ever sees.
+                let is_known = check::accounts(self.folder.path()).contains_key(name);
+                if is_known && self.swapped.insert(name.to_owned()) {
                     self.world.fired(fault, name);
                     self.named(name).swaps_account();
                     self.plan(now + self.world.draw(HOUR_MS..8 * HOUR_MS), Event::End(End::Rebased(name.to_owned())));
@@ -243,10 +245,13 @@ impl Play {
                     target.moves_made_since(0, |mark| self.owner_of(mark, &target));
                 }
                 if let Some(destination) = life.destinations.get(&name) {
-                    if let Err(error) = life.store.rebase_destination(destination.id).await {
-                        self.world.violated("the operator can rebase", &error.to_string());
-                    }
+                    let rebased = life.store.rebase_destination(destination.id).await;
                     destination.gate.rebase();
+                    match rebased {
+                        Ok(None) => {}
+                        Ok(Some(asked_until)) => destination.gate.close(PauseEnd::At(asked_until)),
+                        Err(error) => self.world.violated("the operator can rebase", &error.to_string()),
+                    }
                 }
                 life.ring(&name);
             }

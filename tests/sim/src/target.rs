@@ -501,6 +501,13 @@ impl Target {
         let number: String =
             change.person.split("-P").nth(1).unwrap_or("").chars().take_while(char::is_ascii_digit).collect();
         if self.knows_people() && state.missing.contains(&format!("E{number}")) {
+            // Whoever hears that counts the row as gone; it is out of everybody's reach, until they are hired again.
+            if let Action::Withdraw { row } = &change.action
+                && let Ok(id) = row.trim_start_matches('r').parse::<u64>()
+                && let Some(left_behind) = state.rows.get_mut(&id)
+            {
+                left_behind.origin = Origin::Copied;
+            }
             drop(state);
             return Err(self.error(ErrorKind::Unmatched, "no such person any more"));
         }
