@@ -208,3 +208,6 @@ pub(super) fn restored_after_run(db: &mut SqliteConnection) -> Result<i64, Store
 pub(super) fn restored_at(db: &mut SqliteConnection) -> Result<Option<i64>, StoreError> {
     Ok(installation::table.select(installation::restored_at).first(db)?)
 }
+
+#[cfg(test)]
+mod tests;

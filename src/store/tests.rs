@@ -92,6 +92,10 @@ impl Ledger {
         self.clock.0.fetch_add(ms, Ordering::SeqCst);
     }
 
+    pub(crate) fn clock_ms(&self) -> i64 {
+        self.clock.now().0
+    }
+
     pub(crate) fn view(&self) -> View {
         View::open(self.folder.path()).expect("the store can be looked into")
     }

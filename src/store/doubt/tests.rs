@@ -1,0 +1,87 @@
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::domain::record::LearnerRecords;
+use crate::store::tests::{Ledger, Says, open};
+use crate::store::{ClaimedLane, NextLane, NextSubject, Read};
+
+/// How long the target may still be committing.
+const SETTLE_MS: i64 = 60_000;
+
+/// The ledger after its backup was restored, and its destination has rested.
+async fn restored(ledger: Ledger) -> Ledger {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = folder.path().join("learnsync.db");
+    ledger.store.back_up(&database, true).expect("copies");
+    std::fs::rename(folder.path().join("learnsync.db.keys"), folder.path().join("learnsync.keys")).expect("renames");
+    let store = open(folder.path(), ledger.clock.clone(), 2);
+    let ledger = Ledger { folder, clock: ledger.clock, store: store.into(), hr: ledger.hr };
+    ledger.store.recover_epoch(ledger.hr.id, SETTLE_MS).await.expect("recovers");
+    ledger
+}
+
+async fn due(ledger: &Ledger) -> Option<Box<ClaimedLane>> {
+    match ledger.store.next_lane(ledger.hr.id).await.expect("claims") {
+        NextLane::Due(lane) => Some(lane),
+        NextLane::Rest(_) | NextLane::Paused { .. } | NextLane::Retired => None,
+    }
+}
+
+/// A learner of whom the target holds a row, under `p1`.
+async fn held() -> Ledger {
+    let ledger = Ledger::new().await;
+    ledger.completes(1, "Ana", "Nowak").await;
+    ledger.deliver(&Says::Takes).await;
+    ledger
+}
+
+#[tokio::test]
+async fn after_a_restore_nothing_is_asked_while_a_target_may_still_commit() {
+    let ledger = restored(held().await).await;
+    let restored_at = ledger.clock_ms();
+    let rest = ledger.store.next_lane(ledger.hr.id).await.expect("looks");
+    let NextLane::Paused { cause, until } = rest else { panic!("it is not paused") };
+    assert_eq!((cause.as_str(), until), ("restored", Some(Timestamp(restored_at + SETTLE_MS))));
+    // A later start does not begin the rest anew, and one after it does not rest at all.
+    ledger.later(SETTLE_MS / 2);
+    ledger.store.recover_epoch(ledger.hr.id, SETTLE_MS).await.expect("recovers");
+    let rest = ledger.store.next_lane(ledger.hr.id).await.expect("looks");
+    assert!(matches!(rest, NextLane::Paused { until: Some(at), .. } if at.0 == restored_at + SETTLE_MS));
+    ledger.store.end_pause(ledger.hr.id).await.expect("ends");
+    ledger.later(SETTLE_MS);
+    ledger.store.recover_epoch(ledger.hr.id, SETTLE_MS).await.expect("recovers");
+    assert!(!matches!(ledger.store.next_lane(ledger.hr.id).await, Ok(NextLane::Paused { .. })));
+}
+
+#[tokio::test]
+async fn what_was_parked_in_a_restored_ledger_is_looked_up_under_whom_it_stood() {
+    let ledger = held().await;
+    ledger.completes(1, "Ana", "Nowak").await;
+    ledger.deliver(&Says::Refuses(Cause::Rejected)).await;
+    assert_eq!(ledger.states(), ["parked"]);
+    let ledger = restored(ledger).await;
+    ledger.store.end_pause(ledger.hr.id).await.expect("ends");
+    ledger.completes(1, "Ana", "Nowak").await;
+    let lane = due(&ledger).await.expect("its fact changed");
+    let looked = &lane.work.due[0];
+    assert!(looked.is_uncertain, "it would be written without a look");
+    assert_eq!(looked.sending_person.as_deref(), Some("p1"));
+}
+
+#[tokio::test]
+async fn who_comes_back_after_a_restore_is_looked_up_first() {
+    let ledger = restored(held().await).await;
+    ledger.store.end_pause(ledger.hr.id).await.expect("ends");
+    // Just then the LMS shows nobody of that id: what the ledger says is held counts as held.
+    let NextSubject::Dirty(claimed) = ledger.store.next_subject().await.expect("claims") else { panic!("is dirty") };
+    let records = LearnerRecords { records: Vec::new(), complete: BTreeSet::new() };
+    let read = Read { started_at: Timestamp(ledger.clock_ms()), learner: None, records };
+    ledger.store.complete_refresh(claimed, read, |_| Vec::new()).await.expect("is kept");
+    assert_eq!(ledger.states(), ["settled"]);
+    ledger.later(3_600_000);
+    ledger.completes(1, "Ana", "Nowak").await;
+    let lane = due(&ledger).await.expect("its fact changed");
+    let looked = &lane.work.due[0];
+    assert!(looked.is_uncertain, "it would be written without a look");
+    assert_eq!(looked.sending_person.as_deref(), Some("p1"));
+}
