@@ -214,9 +214,9 @@ impl Desk {
         let asked_until = self.store.resume_destination(known.id).await.context("end the pause")?;
         if let Some(destination) = self.running(name) {
             destination.with_breaker(Breaker::close);
-            match asked_until {
-                Some(until) => destination.gate.close(PauseEnd::At(until)),
-                None => destination.gate.open(),
+            destination.gate.open();
+            if let Some(until) = asked_until {
+                destination.gate.close(PauseEnd::At(until));
             }
         }
         self.ring(name);

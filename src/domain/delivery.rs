@@ -429,6 +429,8 @@ pub enum Next {
         cause: Cause,
         /// In words.
         detail: String,
+        /// Whether an earlier write may have been taken: then it is looked up when it is released.
+        is_unknown: bool,
     },
     /// The target holds something newer.
     Superseded,

@@ -274,7 +274,7 @@ impl Deliver {
                     words: detail.clone(),
                     fields_digest: None,
                 }),
-                next: Next::Parked { cause: cause.clone(), detail: detail.clone() },
+                next: Next::Parked { cause: cause.clone(), detail: detail.clone(), is_unknown: false },
             })
             .collect();
         self.commit(outcomes).await?;
@@ -738,7 +738,7 @@ fn park(due: &DueDelivery, cause: Cause, detail: &str) -> Outcome {
         delivery: due.id,
         fingerprint: due.fingerprint.clone(),
         attempt: None,
-        next: Next::Parked { cause, detail: detail.to_owned() },
+        next: Next::Parked { cause, detail: detail.to_owned(), is_unknown: due.sending_person.is_some() },
     }
 }
 

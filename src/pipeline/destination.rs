@@ -88,9 +88,15 @@ impl Gate {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Nobody calls the target from now on.
+    /// Nobody calls the target from now on. A pause that lasts longer stands: whoever was asked something while it began may fail later, and
+    /// know of a shorter one.
     pub fn close(&self, end: PauseEnd) {
-        self.state().pause = Some(end);
+        let mut state = self.state();
+        state.pause = match (state.pause, end) {
+            (Some(PauseEnd::Open), _) => Some(PauseEnd::Open),
+            (Some(PauseEnd::At(stands)), PauseEnd::At(until)) => Some(PauseEnd::At(stands.max(until))),
+            (None | Some(PauseEnd::At(_)), end) => Some(end),
+        };
     }
 
     /// The pause is over.

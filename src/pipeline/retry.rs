@@ -72,8 +72,15 @@ pub struct Decision {
 /// Decides what a failure leads to; the kind alone decides, the circumstances only say when.
 #[must_use]
 pub fn decide(error: &DeliveryError, given: &Circumstances) -> Decision {
-    let park =
-        |cause| Decision { next: Next::Parked { cause, detail: error.message.clone() }, pause: None, is_outage: false };
+    let park = |cause| {
+        // A look that is refused tells nothing of the write before it.
+        let is_unknown = given.during == During::Look;
+        Decision {
+            next: Next::Parked { cause, detail: error.message.clone(), is_unknown },
+            pause: None,
+            is_outage: false,
+        }
+    };
     let wait = |cause, until| Decision {
         next: match given.during {
             During::Look => Next::Uncertain { due_at: until, counts: false },
@@ -94,16 +101,20 @@ pub fn decide(error: &DeliveryError, given: &Circumstances) -> Decision {
 }
 
 fn fail(error: &DeliveryError, given: &Circumstances) -> Decision {
-    if given.tries + 1 >= POISON_TRIES && given.others_succeed {
-        let detail = format!("{POISON_TRIES} failures while others succeeded, the last: {}", error.message);
-        return Decision { next: Next::Parked { cause: Cause::Poison, detail }, pause: None, is_outage: false };
-    }
-    let due_at = given.now.plus_ms(backoff_ms(given.tries, given.random));
     let is_unknown = match given.during {
         During::Look => true,
         During::Write => error.kind == ErrorKind::Ambiguous,
         During::Read => false,
     };
+    if given.tries + 1 >= POISON_TRIES && given.others_succeed {
+        let detail = format!("{POISON_TRIES} failures while others succeeded, the last: {}", error.message);
+        return Decision {
+            next: Next::Parked { cause: Cause::Poison, detail, is_unknown },
+            pause: None,
+            is_outage: false,
+        };
+    }
+    let due_at = given.now.plus_ms(backoff_ms(given.tries, given.random));
     let settle_ms = if fail_point::is_broken_on_purpose("settle") { 0 } else { given.settle_ms };
     let next = match is_unknown {
         true => Next::Uncertain { due_at: due_at.max(given.now.plus_ms(settle_ms)), counts: true },
@@ -185,7 +196,14 @@ mod tests {
     #[test]
     fn eight_failures_while_others_succeed_are_poison_and_in_an_outage_are_not() {
         let eighth = after(ErrorKind::Unavailable, During::Write, 7);
-        assert!(matches!(eighth.next, Next::Parked { cause: Cause::Poison, .. }), "{eighth:?}");
+        assert!(matches!(eighth.next, Next::Parked { cause: Cause::Poison, is_unknown: false, .. }), "{eighth:?}");
+        // What may have been taken is looked up when it is released, whatever it is parked for.
+        let lost = after(ErrorKind::Ambiguous, During::Write, 7);
+        assert!(matches!(lost.next, Next::Parked { cause: Cause::Poison, is_unknown: true, .. }), "{lost:?}");
+        for kind in [ErrorKind::Unavailable, ErrorKind::Rejected, ErrorKind::Unmatched] {
+            let unseen = after(kind, During::Look, 7);
+            assert!(matches!(unseen.next, Next::Parked { is_unknown: true, .. }), "{unseen:?}");
+        }
         let outage = Circumstances { others_succeed: false, ..given(During::Write, 70) };
         let decision = decide(&DeliveryError::new(ErrorKind::Unavailable, "down"), &outage);
         assert!(matches!(decision.next, Next::Retry { .. }));
@@ -194,7 +212,10 @@ mod tests {
     #[test]
     fn a_refusal_parks_at_once_and_says_the_targets_words() {
         let decision = after(ErrorKind::Rejected, During::Write, 0);
-        assert_eq!(decision.next, Next::Parked { cause: Cause::Rejected, detail: "words".to_owned() });
+        assert_eq!(
+            decision.next,
+            Next::Parked { cause: Cause::Rejected, detail: "words".to_owned(), is_unknown: false }
+        );
         assert!(!decision.is_outage, "a refusal says nothing against the target");
     }
 

@@ -444,12 +444,20 @@ fn follow(
                 ))
                 .execute(tx.db)?;
         }
-        Next::Parked { cause, detail } => {
+        Next::Parked { cause: _, detail: _, is_unknown: true } if !is_current => {
+            // What was set aside may go by now: the facts changed while it was on its way. But first it is looked up.
+            diesel::update(row)
+                .set((place(DeliveryState::Uncertain, Some(now.0)), delivery::tries.eq(0)))
+                .execute(tx.db)?;
+            enqueue(tx.db, destination.0, id, now.0)?;
+        }
+        Next::Parked { cause, detail, is_unknown } => {
             // What was refused may be right by now: the facts changed while it was on its way.
             let (state, due_at) = match is_current {
                 true => (DeliveryState::Parked, None),
                 false => (DeliveryState::Pending, Some(now.0)),
             };
+            let sent_to: Option<String> = row.select(delivery::sending_person).first(tx.db)?;
             diesel::update(row)
                 .set((
                     place(state, due_at),
@@ -459,6 +467,9 @@ fn follow(
                     delivery::tries.eq(0),
                 ))
                 .execute(tx.db)?;
+            if *is_unknown {
+                diesel::update(row).set(delivery::sending_person.eq(sent_to)).execute(tx.db)?;
+            }
             if let Some(due_at) = due_at {
                 enqueue(tx.db, destination.0, id, due_at)?;
             }

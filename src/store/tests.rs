@@ -204,9 +204,11 @@ impl Ledger {
                 };
                 ("taken", 201, Next::Settled(held))
             }
-            Says::Refuses(cause) => {
-                ("rejected", 400, Next::Parked { cause: cause.clone(), detail: "the target says no".to_owned() })
-            }
+            Says::Refuses(cause) => (
+                "rejected",
+                400,
+                Next::Parked { cause: cause.clone(), detail: "the target says no".to_owned(), is_unknown: false },
+            ),
         };
         Outcome {
             delivery: due.id,

@@ -247,6 +247,8 @@ pub(super) fn keep_pause(
         (Some(THROTTLED), OPERATOR) => (OPERATOR, until_before),
         (Some(OPERATOR), THROTTLED) => (OPERATOR, until_before.max(until)),
         (Some(OPERATOR), _) => (OPERATOR, until_before),
+        // Whoever was asked something while the pause began may fail later, and know of a shorter one.
+        (Some(stands), _) if until.is_some() && until_before > until => (stands, until_before),
         (_, cause) => (cause, until),
     };
     diesel::update(row)
@@ -453,6 +455,11 @@ mod tests {
         clock.0.store(9_000, Ordering::SeqCst);
         assert_eq!(store.resume_destination(id).await.expect("resumes"), None);
         assert_eq!(pause(&store, id).await, None);
+        // A shorter pause shortens none.
+        store.pause_destination(id, THROTTLED, Some(Timestamp(50_000))).await.expect("pauses");
+        store.pause_destination(id, "circuit_open", Some(Timestamp(30_000))).await.expect("changes nothing");
+        assert_eq!(pause(&store, id).await, Some((THROTTLED.to_owned(), Some(50_000))));
+        clock.0.store(50_000, Ordering::SeqCst);
         // Whoever comes back is paused as before.
         store.pause_destination(id, OPERATOR, None).await.expect("pauses");
         store.sync_topology(Vec::new()).await.expect("retires it");

@@ -220,20 +220,21 @@ impl Play {
                 }
             }
             End::Resumed(name) => {
-                self.operator_paused.remove(&name);
                 self.named(&name).is_paused_by_operator(false);
                 if let Some(destination) = life.destinations.get(&name) {
                     match life.store.resume_destination(destination.id).await {
                         Ok(None) => destination.gate.open(),
-                        Ok(Some(asked_until)) => destination.gate.close(PauseEnd::At(asked_until)),
+                        Ok(Some(asked_until)) => {
+                            destination.gate.open();
+                            destination.gate.close(PauseEnd::At(asked_until));
+                        }
                         Err(error) => self.world.violated("the operator can resume", &error.to_string()),
                     }
                 }
+                self.operator_paused.remove(&name);
                 life.ring(&name);
             }
             End::Rebased(name) => {
-                self.swapped.remove(&name);
-                self.operator_paused.remove(&name);
                 let target = self.named(&name);
                 target.is_paused_by_operator(false);
                 target.trust();
@@ -253,6 +254,9 @@ impl Play {
                         Err(error) => self.world.violated("the operator can rebase", &error.to_string()),
                     }
                 }
+                // Whose command is ended by a crash asks again later.
+                self.swapped.remove(&name);
+                self.operator_paused.remove(&name);
                 life.ring(&name);
             }
             End::Restored(backup) => return Some(BeforeStart::Restore(backup)),
