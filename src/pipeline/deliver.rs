@@ -246,7 +246,10 @@ impl Deliver {
         };
         let found = guess_if_broken(found);
         self.destination.with_breaker(|breaker| breaker.succeeded(self.clock.now()));
-        self.store.commit_link(self.destination.id, LinkFound { person: work.person, found: found.clone() }).await?;
+        let link = LinkFound { person: work.person, found: found.clone() };
+        if let Some(pinned) = self.store.commit_link(self.destination.id, link).await? {
+            return Ok(Some(pinned));
+        }
         let (cause, detail) = match found {
             PersonMatch::Found { person, .. } => return Ok(Some(person)),
             PersonMatch::NotFound => {

@@ -15,14 +15,28 @@ use crate::domain::time::Timestamp;
 use crate::fail_point;
 
 impl Store {
-    /// Commits who a learner is in a destination, or that nobody knows.
+    /// Commits who a learner is in a destination, or that nobody knows. If a person pinned them meanwhile, nothing changes, and the answer is
+    /// whom they are pinned to.
     ///
     /// # Errors
     /// The store failed.
-    pub async fn commit_link(&self, destination: DestinationId, found: LinkFound) -> Result<(), StoreError> {
+    pub async fn commit_link(
+        &self,
+        destination: DestinationId,
+        found: LinkFound,
+    ) -> Result<Option<String>, StoreError> {
         let now = self.clock.now().0;
         self.writer
             .run("commit_link", move |tx| {
+                let pinned: Option<Option<String>> = link::table
+                    .find((destination.0, found.person.0))
+                    .filter(link::is_pinned.eq(1))
+                    .select(link::remote_person)
+                    .first(tx.db)
+                    .optional()?;
+                if let Some(Some(person)) = pinned {
+                    return Ok(Some(person));
+                }
                 let (state, remote, rule, candidates) = match &found.found {
                     PersonMatch::Found { person, rule } => {
                         ("linked", Some(person.clone()), Some(rule.to_string()), None)
@@ -49,7 +63,7 @@ impl Store {
                     .do_update()
                     .set(columns)
                     .execute(tx.db)?;
-                Ok(())
+                Ok(None)
             })
             .await
     }

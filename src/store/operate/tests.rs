@@ -1,7 +1,10 @@
 //! The operator's use cases on a store in a temporary folder.
 
+use learnsync_sdk::{MatchRule, PersonMatch};
+
 use super::*;
-use crate::domain::delivery::Cause;
+use crate::domain::delivery::{Cause, LinkFound};
+use crate::store::NextLane;
 use crate::store::tests::{Ledger, Says};
 use crate::store::view::browse::DeliveryFilter;
 
@@ -88,4 +91,18 @@ async fn a_destination_that_was_forgotten_is_looked_at_before_anything_is_create
     ledger.hr = ledger.configure(&["hr"]).await.remove("hr").expect("is configured again");
     ledger.completes(1, "Ana", "Nowak").await;
     assert_eq!(ledger.states(), ["uncertain"], "rows of before are still there, and nobody knows them");
+}
+
+#[tokio::test]
+async fn what_a_person_pinned_while_the_rules_looked_stands() {
+    let ledger = Ledger::new().await;
+    ledger.completes(1, "Ana", "Nowak").await;
+    ledger.deliver(&Says::Takes).await;
+    let person = ledger.person(1).await;
+    ledger.store.pin_link(ledger.hr.id, person, "other").await.expect("pins");
+    let found = PersonMatch::Found { person: "p1".to_owned(), rule: MatchRule::Email };
+    let stands = ledger.store.commit_link(ledger.hr.id, LinkFound { person, found }).await.expect("is kept");
+    assert_eq!(stands.as_deref(), Some("other"));
+    let NextLane::Due(lane) = ledger.store.next_lane(ledger.hr.id).await.expect("claims") else { panic!("is due") };
+    assert_eq!(lane.work.link.as_ref().map(|link| link.remote_person.as_str()), Some("other"));
 }

@@ -74,7 +74,9 @@ impl Coverage {
 
 fn wanted_words() -> Vec<String> {
     let states = DeliveryState::ALL.into_iter().map(|state| format!("state:{}", state.as_str()));
-    let causes = Cause::examples().into_iter().map(|cause| {
+    // Nobody is erased here: a command does that, and what it must leave behind is proven beside it.
+    let played = |cause: &Cause| !matches!(cause, Cause::Erased);
+    let causes = Cause::examples().into_iter().filter(played).map(|cause| {
         let word = cause.word();
         format!("cause:{}", word.split(':').next().unwrap_or(&word))
     });

@@ -7,6 +7,7 @@ use chrono_tz::Tz;
 use learnsync::config::History;
 use learnsync::domain::time::{LmsTime, Timestamp};
 use learnsync::pipeline::destination::PauseEnd;
+use learnsync::store::StoreError;
 use learnsync_sdk::RecordKind;
 use rand::Rng;
 
@@ -228,6 +229,7 @@ impl Play {
                             destination.gate.open();
                             destination.gate.close(PauseEnd::At(asked_until));
                         }
+                        Err(StoreError::Full(_)) => return None,
                         Err(error) => self.world.violated("the operator can resume", &error.to_string()),
                     }
                 }
@@ -251,10 +253,11 @@ impl Play {
                     match rebased {
                         Ok(None) => {}
                         Ok(Some(asked_until)) => destination.gate.close(PauseEnd::At(asked_until)),
+                        // They ask again later, as those do whose command is ended by a crash.
+                        Err(StoreError::Full(_)) => return None,
                         Err(error) => self.world.violated("the operator can rebase", &error.to_string()),
                     }
                 }
-                // Whose command is ended by a crash asks again later.
                 self.swapped.remove(&name);
                 self.operator_paused.remove(&name);
                 life.ring(&name);
