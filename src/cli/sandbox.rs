@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Failure, runtime};
+use super::{Failure, print_text, runtime};
 use crate::domain::chance::{Entropy, Generator};
 use crate::domain::time::{Clock, SystemClock};
 use crate::sandbox::{Sandbox, SandboxOptions};
@@ -108,14 +108,15 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
 
 async fn play(start: &Start) -> Result<(), Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let entropy: Arc<dyn Entropy> = Arc::new(Generator::seeded(start.seed));
+    // Another stream than the world's own: the same one would give new things the ids of old ones.
+    let entropy: Arc<dyn Entropy> = Arc::new(Generator::seeded(!start.seed));
     let sandbox = Sandbox::start(start.options(), clock, entropy)
         .await
         .context("the sandbox cannot start (--port-base takes other ports)")?;
     let hook = format!("http://127.0.0.1:8480/hooks/main/{WEBHOOK_TOKEN}");
     sandbox.portal.send_webhooks(crate::daemon::http_client()?, &hook);
     keep_credentials(&start.credentials, &sandbox)?;
-    println!("{}", story(start, &sandbox));
+    print_text(&story(start, &sandbox))?;
     ended().await?;
     sandbox.stop().await;
     Ok(())
