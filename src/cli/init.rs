@@ -20,6 +20,9 @@ pub(super) struct Options {
     /// The file to write; the destination goes into destinations.d beside it.
     #[arg(long, default_value = "/etc/learnsync/learnsync.toml")]
     config: PathBuf,
+    /// Adds a destination to a configuration that is there: writes only its file in destinations.d.
+    #[arg(long, conflicts_with_all = ["installation", "store", "listen", "portal", "region", "url", "username", "zone"])]
+    add_destination: bool,
     /// The name of this installation: 1 to 32 of a-z 0-9 -. It is part of every mark in a target: never change it later.
     #[arg(long)]
     installation: Option<String>,
@@ -106,40 +109,59 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let is_asking = std::io::stdin().is_terminal() && !options.yes;
     let (mut input, mut output) = (std::io::stdin().lock(), std::io::stdout());
     let terminal = is_asking.then_some(Terminal { input: &mut input, output: &mut output });
-    refuse_to_overwrite(options, std::slice::from_ref(&options.config))?;
-    let (answers, files) = compose(options, terminal, &crate::connectors::all())?;
-    save(options, &files)?;
-    for file in files.destinations.iter().chain([&files.main]) {
+    if !options.add_destination {
+        refuse_to_overwrite(options, std::slice::from_ref(&options.config))?;
+    }
+    let (answers, written) = compose(options, terminal, &crate::connectors::all())?;
+    save(options, &written)?;
+    for file in &written {
         println!("wrote {}", file.path.display());
     }
     // From the disk, with all destinations that were there before; the secrets need not be in their places yet.
     let checked = verdict::without_secrets(&Files::read(&options.config)).whole()?;
     check::describe(&checked, false);
-    print!("{}", next_steps(&options.config, &answers));
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    print!("{}", next_steps(&options.config, &answers, credentials.as_deref()));
     Ok(())
 }
 
-/// Finds all answers and makes the files of them; nothing is written yet.
+/// Finds all answers and makes the files of them, the destination's first; nothing is written yet.
 fn compose(
     options: &Options,
     terminal: Option<Terminal<'_>>,
     kinds: &[Box<dyn ConnectorType>],
-) -> Result<(Answers, Files), Failure> {
+) -> Result<(Answers, Vec<File>), Failure> {
+    let before = if options.add_destination { there(&options.config)? } else { None };
     let answers = answers::find(options, terminal, kinds)?;
-    let main = File::of_text(&options.config, &write::main_file(&answers));
-    let path = Files::destination_path(&options.config, &answers.destination);
-    let destination = File::of_text(&path, &write::destination_file(&answers));
-    let files = Files { main, destinations: vec![destination], folder: None };
+    let path = Files::destination_path(&options.config, &answers.target.name);
+    let mut written = vec![File::of_text(&path, &write::destination_file(&answers.target))];
+    written.extend(answers.main.as_ref().map(|main| File::of_text(&options.config, &write::main_file(main))));
+    let files = match before {
+        Some(mut files) => {
+            files.destinations.retain(|file| file.path != path);
+            files.destinations.extend(written.iter().cloned());
+            files
+        }
+        None => Files { main: written[1].clone(), destinations: vec![written[0].clone()], folder: None },
+    };
     // A flag may hold what only the connector knows to be wrong: then nothing is written.
     verdict::of_files(&files, kinds, &verdict::Secrets::Examples).whole()?;
-    Ok((answers, files))
+    Ok((answers, written))
 }
 
-fn save(options: &Options, files: &Files) -> Result<(), Failure> {
-    let all: Vec<&File> = files.destinations.iter().chain([&files.main]).collect();
-    let paths: Vec<PathBuf> = all.iter().map(|file| file.path.clone()).collect();
+/// The configuration to which a destination is added.
+fn there(config: &Path) -> Result<Option<Files>, Failure> {
+    let files = Files::read(config);
+    match &files.main.content {
+        Ok(_) => Ok(Some(files)),
+        Err(why) => Err(Failure::Configuration(format!("{} {why}", config.display()))),
+    }
+}
+
+fn save(options: &Options, written: &[File]) -> Result<(), Failure> {
+    let paths: Vec<PathBuf> = written.iter().map(|file| file.path.clone()).collect();
     refuse_to_overwrite(options, &paths)?;
-    for file in all {
+    for file in written {
         let folder = file.path.parent().unwrap_or(Path::new(""));
         std::fs::create_dir_all(folder).with_context(|| format!("make the folder {}", folder.display()))?;
         let bytes = file.content.as_deref().expect("it was made of a text");
@@ -153,40 +175,84 @@ fn refuse_to_overwrite(options: &Options, paths: &[PathBuf]) -> Result<(), Failu
     if there.is_empty() || options.force {
         return Ok(());
     }
-    Err(Failure::Configuration(format!("{} is there already: --force writes over it", there.join(", "))))
+    let other = match options.add_destination {
+        true => "--destination gives the new one another name",
+        false => "--add-destination adds a destination to it",
+    };
+    Err(Failure::Configuration(format!("{} is there already: {other}, --force writes over it", there.join(", "))))
 }
 
-/// What is left to do, as commands.
-fn next_steps(config: &Path, answers: &Answers) -> String {
+/// What is left to do, as commands. `credentials` is the folder of credentials, when the environment names one.
+fn next_steps(config: &Path, answers: &Answers, credentials: Option<&Path>) -> String {
     let shown = config.display();
-    let mut lines = vec![String::new(), "next:".to_owned()];
-    lines.push("1. put each secret where the configuration says that it stands:".to_owned());
-    let mut credentials = String::new();
-    for (name, place) in answers.all_secrets() {
-        match place {
-            Place::Credential(credential) => {
-                let path = format!("/etc/learnsync/credentials/{credential}");
-                lines.push(format!("   {name}: install -m 600 /dev/stdin {path}"));
-                lines.push(format!("   and in `systemctl edit learnsync`: LoadCredential={credential}:{path}"));
-                credentials.push_str(&format!(" -p LoadCredential={credential}:{path}"));
+    let secrets = answers.all_secrets();
+    let todo: Vec<String> = secrets.iter().flat_map(|(name, place)| step_of(name, place, credentials)).collect();
+    let mut steps = Vec::new();
+    if !todo.is_empty() {
+        let token = "   a webhook token is made by `openssl rand -hex 16`";
+        let token = if answers.main.is_some() { format!("\n{token}") } else { String::new() };
+        steps.push(format!("put each secret where the configuration says that it stands:\n{}{token}", todo.join("\n")));
+    }
+    let check = format!("learnsync check --online --config {shown}");
+    let by_systemd = credentials_of(&secrets, answers.main.is_none());
+    if by_systemd.is_empty() || credentials.is_some() {
+        steps.push(check);
+        steps.push(match &answers.main {
+            Some(_) => format!("learnsync run --config {shown}"),
+            None => format!("learnsync run --config {shown} (one that runs takes the destination in by `kill -HUP`)"),
+        });
+    } else {
+        let properties: String = by_systemd.iter().map(|name| format!(" -p LoadCredential={name}")).collect();
+        steps.push(format!("systemd-run --pipe --wait -p User=learnsync{properties} {check}"));
+        let verb = if answers.main.is_some() { "enable --now" } else { "restart" };
+        steps.push(format!("systemctl {verb} learnsync"));
+    }
+    if let Some(main) = &answers.main {
+        let hook = format!("https://<your host>/hooks/{}/<the webhook token>", main.portal);
+        steps.push(format!("in Absorb, make a webhook to {hook}, and press Test Webhook"));
+    }
+    let numbered: String = (1..).zip(steps).map(|(number, step)| format!("{number}. {step}\n")).collect();
+    format!("\nnext:\n{numbered}")
+}
+
+/// The credentials that the unit loads by itself.
+const IN_THE_UNIT: [&str; 4] = ["absorb_api_key", "absorb_password", "webhook_token", "hr_api_key"];
+
+/// What puts a secret in its place; nothing when it is there.
+fn step_of(name: &str, place: &Place, credentials: Option<&Path>) -> Vec<String> {
+    match (place, credentials) {
+        (Place::Credential(credential), Some(folder)) if folder.join(credential).exists() => Vec::new(),
+        (Place::Credential(credential), Some(folder)) => {
+            vec![format!("   {name}: the file {}", folder.join(credential).display())]
+        }
+        (Place::Credential(credential), None) => {
+            let mut steps = vec![format!("   {name}: install -D -m 600 /dev/stdin /etc/credstore/{credential}")];
+            if !IN_THE_UNIT.contains(&credential.as_str()) {
+                steps.push(format!(
+                    "   and in `systemctl edit learnsync`, below [Service]: LoadCredential={credential}"
+                ));
             }
-            Place::File(path) => lines.push(format!("   {name}: the file {path}, which only the service may read")),
-            Place::Env(variable) => lines.push(format!("   {name}: the environment variable {variable}")),
+            steps
+        }
+        (Place::File(path), _) if Path::new(path).exists() => Vec::new(),
+        (Place::File(path), _) => vec![format!("   {name}: the file {path}, which only the service may read")],
+        (Place::Env(variable), _) => vec![format!("   {name}: the environment variable {variable}")],
+    }
+}
+
+/// The credentials that a check needs. Where only a destination is added, those of the others are needed, too.
+fn credentials_of<'a>(secrets: &[(String, &'a Place)], is_addition: bool) -> Vec<&'a str> {
+    let mut names: Vec<&str> = Vec::new();
+    for (_, place) in secrets {
+        match place {
+            Place::Credential(name) => names.push(name),
+            Place::File(_) | Place::Env(_) => {}
         }
     }
-    lines.push("   a webhook token is made by `openssl rand -hex 16`".to_owned());
-    let check = format!("learnsync check --online --config {shown}");
-    if credentials.is_empty() {
-        lines.push(format!("2. {check}"));
-        lines.push(format!("3. learnsync run --config {shown}"));
-    } else {
-        lines.push(format!("2. systemd-run --pipe --wait -p User=learnsync{credentials} {check}"));
-        lines.push("3. systemctl enable --now learnsync".to_owned());
+    if is_addition && !names.is_empty() {
+        names.extend(IN_THE_UNIT);
     }
-    let hook = format!("https://<your host>/hooks/{}/<the webhook token>", answers.portal);
-    lines.push(format!("4. in Absorb, make a webhook to {hook}, and press Test Webhook"));
-    lines.push(String::new());
-    lines.join("\n")
+    names
 }
 
 #[cfg(test)]

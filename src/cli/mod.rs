@@ -20,6 +20,7 @@ mod receipt;
 mod reconcile;
 mod reference;
 mod run;
+mod sandbox;
 mod status;
 mod table;
 
@@ -48,6 +49,8 @@ enum Command {
     /// Shows everything at work, without any account or configuration.
     #[command(after_help = "Example: learnsync demo")]
     Demo(demo::Options),
+    /// Starts a fake Absorb portal, HR system and chat, to try a configuration against; its actions let something happen there.
+    Sandbox(sandbox::Options),
     /// Asks a few questions and writes a configuration.
     #[command(after_help = "Example: learnsync init --config learnsync.toml")]
     Init(Box<init::Options>),
@@ -133,6 +136,7 @@ pub fn main() -> ExitCode {
     let result = match CommandLine::parse().command {
         Command::Run(options) => run::run(&options),
         Command::Demo(options) => demo::run(&options),
+        Command::Sandbox(options) => sandbox::run(&options),
         Command::Init(options) => init::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Status(options) => status::run(&options),

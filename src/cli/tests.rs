@@ -14,12 +14,35 @@ use crate::store::view::browse::DeliveryFilter;
 
 fn leaves(command: &clap::Command, path: &str, found: &mut Vec<(String, Option<String>)>) {
     let subcommands: Vec<&clap::Command> = command.get_subcommands().filter(|one| one.get_name() != "help").collect();
-    if subcommands.is_empty() {
+    // `sandbox` does something by itself, too.
+    if subcommands.is_empty() || (!command.is_subcommand_required_set() && path != "learnsync") {
         found.push((path.to_owned(), command.get_after_help().map(ToString::to_string)));
     }
     for one in subcommands {
         leaves(one, &format!("{path} {}", one.get_name()), found);
     }
+}
+
+#[test]
+fn the_readme_names_every_command() {
+    let readme = include_str!("../../README.md");
+    let mut found = Vec::new();
+    leaves(&CommandLine::command(), "learnsync", &mut found);
+    let table = readme.split("## All commands").nth(1).expect("the README has a section of all commands");
+    let rows = table.lines().filter(|line| line.starts_with("| `")).map(|line| line.replace("\\|", "|"));
+    let cells: Vec<String> =
+        rows.filter_map(|row| Some(row.strip_prefix("| ")?.split_once(" | ")?.0.to_owned())).collect();
+    let named: Vec<&str> = cells.iter().flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+    // `links list|pin|unpin` names three commands.
+    let is_named = |path: &str| {
+        let (group, verb) = path.strip_prefix("learnsync ").and_then(|rest| rest.split_once(' ')).unwrap_or((path, ""));
+        named.iter().any(|command| match command.split_once(' ') {
+            Some((first, verbs)) => first == group && verbs.split('|').any(|one| one == verb),
+            None => path == format!("learnsync {command}"),
+        })
+    };
+    let missing: Vec<&String> = found.iter().map(|(path, _)| path).filter(|path| !is_named(path)).collect();
+    assert!(missing.is_empty(), "the table \"All commands\" of README.md lacks {missing:?}");
 }
 
 /// Words as a shell splits them; quotes are single ones.

@@ -169,7 +169,7 @@ impl Cause {
             "unmatched" => "add the person to the target or correct the id in the LMS; it is tried again every night",
             "ambiguous_person" => "make the id unique in the target; it is tried again every night",
             "unmapped" => {
-                "create it in the target under the course's name, or set references.<kind>.courses; then restart"
+                "create it in the target under the course's name, or set references.<kind>.courses; then `systemctl reload learnsync`"
             }
             "missing_field" => "fill the field in the LMS, or change the field's source or when_missing",
             "mapping_failed" => "correct the field's mapping",

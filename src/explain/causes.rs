@@ -115,8 +115,8 @@ pub(super) fn of_cause(case: &Case<'_>, cause: &Cause) -> Said {
     let night = next_night(case.given);
     let file = case.place.file(case.given);
     let detail = detail(case);
-    let at_restart =
-        "It is tried again when learnsync is restarted, and when something about it changes in the LMS.".to_owned();
+    let at_reload =
+        "It is tried again when learnsync reads its configuration anew, and when something about it changes in the LMS.".to_owned();
     let not_there = |why: String, because: String, next: String, help: Help| {
         let (verdict, headline) = case.not_there(&why);
         Said { verdict, headline, because, since: None, next, next_at: None, help }
@@ -158,12 +158,12 @@ pub(super) fn of_cause(case: &Case<'_>, cause: &Cause) -> Said {
             not_there(
                 format!("the course \"{course}\" has no {spoken} there"),
                 format!("Each completion in {label} needs a {spoken}, and none there has the course's name."),
-                at_restart,
+                at_reload,
                 Help::by(
                     Who::Administrator,
                     format!(
                         "either have a {spoken} named \"{course}\" created in {label}; or name the right one in {file}, under \
-                         [{key}]: courses = {{ \"{course}\" = \"<its name in {}>\" }}. Then restart learnsync.",
+                         [{key}]: courses = {{ \"{course}\" = \"<its name in {}>\" }}. Then `systemctl reload learnsync`.",
                         case.place.name
                     ),
                 ),
@@ -174,12 +174,12 @@ pub(super) fn of_cause(case: &Case<'_>, cause: &Cause) -> Said {
             not_there(
                 format!("\"{field}\" is needed there, and the LMS has no value for it"),
                 "The configuration says that nothing is written without it.".to_owned(),
-                at_restart,
+                at_reload,
                 Help::by(
                     Who::LmsAdministrator,
                     format!(
                         "fill it in the LMS. If it may stay empty, the administrator of learnsync writes when_missing = \"keep\" \
-                         under [{key}] in {file}, and restarts learnsync."
+                         under [{key}] in {file}, then `systemctl reload learnsync`."
                     ),
                 ),
             )
@@ -187,11 +187,11 @@ pub(super) fn of_cause(case: &Case<'_>, cause: &Cause) -> Said {
         Cause::MappingFailed(field) if field == "route" => not_there(
             "the way that it takes there is no longer configured".to_owned(),
             format!("The route \"{}\" is not in {file} any more.", case.delivery.route),
-            at_restart,
+            at_reload,
             Help::by(
                 Who::Administrator,
                 format!(
-                    "if it should still go there, write [{}] again and restart learnsync.",
+                    "if it should still go there, write [{}] again, then `systemctl reload learnsync`.",
                     case.place.key(&format!("routes.{}", case.delivery.route))
                 ),
             ),
@@ -201,11 +201,11 @@ pub(super) fn of_cause(case: &Case<'_>, cause: &Cause) -> Said {
             not_there(
                 format!("\"{field}\" cannot be computed for it"),
                 format!("The configuration says how to make \"{field}\", and for this record that fails{detail}."),
-                at_restart,
+                at_reload,
                 Help::by(
                     Who::Administrator,
                     format!(
-                        "correct [{key}] in {file}, see with `learnsync check` that it is right, and restart learnsync."
+                        "correct [{key}] in {file}, see with `learnsync check` that it is right, then `systemctl reload learnsync`."
                     ),
                 ),
             )

@@ -260,7 +260,9 @@ fn pause_in_short(cause: &PauseCause, until: Option<Timestamp>, name: &str, give
         PauseCause::CircuitOpen => (format!("Paused, because it does not work; tried again {when}."), None),
         PauseCause::Unauthorized => (
             format!("Paused, because it refuses our key; tried again {when}."),
-            by_you(format!("renew its key, restart, and try it: learnsync destinations probe {name}")),
+            by_you(format!(
+                "renew its key, `systemctl restart learnsync`, and try it: learnsync destinations probe {name}"
+            )),
         ),
         PauseCause::AccountChanged => (
             "Paused, because another account answers there.".to_owned(),

@@ -203,19 +203,21 @@ pub(super) fn still(place: &Place<'_>, given: &Given) -> (String, Help) {
             format!("because \"{name}\" is in no configuration file any more."),
             Help::by(
                 Who::Administrator,
-                format!("if {name} should be written to, configure it again and restart learnsync; else nothing."),
+                format!(
+                    "if {name} should be written to, configure it again, then `systemctl reload learnsync`; else nothing."
+                ),
             ),
         ),
         Standing::SwitchedOff(wrong) => (
             format!("because its configuration is wrong and it is switched off: {wrong}."),
             Help::by(
                 Who::Administrator,
-                format!("mend {file}; `learnsync check` shows all that is wrong. Then restart learnsync."),
+                format!("mend {file}; `learnsync check` shows all that is wrong. Then `systemctl reload learnsync`."),
             ),
         ),
         Standing::NotStarted => (
-            format!("because learnsync was not started since \"{name}\" came into the configuration."),
-            Help::by(Who::Administrator, "restart learnsync."),
+            format!("because learnsync has not read its configuration since \"{name}\" came into it."),
+            Help::by(Who::Administrator, "`systemctl reload learnsync`."),
         ),
         Standing::Active | Standing::Paused { .. } => ("because it waits.".to_owned(), Help::none()),
     }
@@ -439,7 +441,7 @@ pub(super) fn pause(cause: &PauseCause, until: Option<Timestamp>, place: &Place<
             help: Help::by(
                 Who::Administrator,
                 format!(
-                    "renew the secret that {file} names, restart learnsync, and see with `learnsync destinations probe {name}` that it works."
+                    "renew the secret that {file} names, then `systemctl restart learnsync`, and see with `learnsync destinations probe {name}` that it works."
                 ),
             ),
         },
@@ -452,7 +454,7 @@ pub(super) fn pause(cause: &PauseCause, until: Option<Timestamp>, place: &Place<
             help: Help::by(
                 Who::Administrator,
                 format!(
-                    "if the new account is right, say so with `learnsync destinations rebase {name}`; else put the old key back and restart."
+                    "if the new account is right, say so with `learnsync destinations rebase {name}`; else put the old key back, then `systemctl restart learnsync`."
                 ),
             ),
         },

@@ -1,8 +1,9 @@
-//! A fake Absorb portal and a fake BambooHR on loopback, with switchable faults: for `learnsync demo`, tests and integrators.
+//! A fake Absorb portal, a fake BambooHR and a fake chat on loopback: for `learnsync sandbox`, `learnsync demo`, tests and integrators.
 //!
-//! Both speak real HTTP and hold a small seeded world in memory: learners and courses on one side, the employees behind them on the
-//! other. What is known of the real systems and what is a guess stands next to the code; a guess can be switched the other way.
+//! They speak real HTTP and hold a small seeded world in memory: learners and courses on one side, the employees behind them on the
+//! other, and a space that reads what is posted; portal and HR have switchable faults. What is known of the real systems and what is a guess stands next to the code; a guess can be switched the other way.
 
+mod chat;
 mod faults;
 mod filter;
 mod hr;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use crate::domain::chance::{Entropy, Generator};
 use crate::domain::time::Clock;
 
+pub use chat::{ChatHandle, ChatMessage};
 pub use faults::{Area, Gate, HrArea, HrFault, HrFaults, Pause, PortalFault, PortalFaults, Times, Wait};
 pub use hr::{HrHandle, HrRow};
 pub use portal::{ExpectedRow, HookBody, PortalHandle};
@@ -45,6 +47,8 @@ pub struct SandboxOptions {
     pub portal_address: SocketAddr,
     /// Where HR listens; port 0 takes a free one.
     pub hr_address: SocketAddr,
+    /// Where the chat listens; port 0 takes a free one.
+    pub chat_address: SocketAddr,
     /// The portal's rate limit in calls per second; `None` for no limit. Absorb's is 200.
     pub rate_per_second: Option<u32>,
     /// How many calls the portal takes at once before the rate counts. Absorb's is 100.
@@ -63,26 +67,29 @@ impl Default for SandboxOptions {
             ambiguous_learners: 0,
             portal_address: loopback,
             hr_address: loopback,
+            chat_address: loopback,
             rate_per_second: Some(200),
             rate_burst: 100,
         }
     }
 }
 
-/// Both fakes, running.
+/// The fakes, running.
 pub struct Sandbox {
     /// The fake Absorb portal.
     pub portal: PortalHandle,
     /// The fake BambooHR.
     pub hr: HrHandle,
-    servers: [Server; 2],
+    /// The fake chat.
+    pub chat: ChatHandle,
+    servers: [Server; 3],
 }
 
 impl Sandbox {
-    /// Starts both fakes. `entropy` makes what happens later (tokens, ids, dialects, lost answers); the world comes from the seed.
+    /// Starts the fakes. `entropy` makes what happens later (tokens, ids, dialects, lost answers); the world comes from the seed.
     ///
     /// # Errors
-    /// An address cannot be bound.
+    /// An address cannot be bound; the message names it.
     pub async fn start(
         options: SandboxOptions,
         clock: Arc<dyn Clock>,
@@ -90,6 +97,7 @@ impl Sandbox {
     ) -> std::io::Result<Self> {
         let (portal_listener, portal_address) = Server::listen(options.portal_address).await?;
         let (hr_listener, hr_address) = Server::listen(options.hr_address).await?;
+        let (chat_listener, chat_address) = Server::listen(options.chat_address).await?;
         let chance = Generator::seeded(options.seed);
         let counts = Counts {
             courses: options.courses,
@@ -105,14 +113,20 @@ impl Sandbox {
             (world.learners, world.courses),
             &options,
             &chance,
-            (portal_address, clock, entropy),
+            (portal_address, Arc::clone(&clock), entropy),
             hr.clone(),
         );
-        let servers = [Server::start(portal_listener, portal.service()), Server::start(hr_listener, hr.service())];
-        Ok(Self { portal, hr, servers })
+        // Last, so that the worlds of seeds that tests know stay as they are.
+        let chat = ChatHandle::open(&chance, chat_address, clock);
+        let servers = [
+            Server::start(portal_listener, portal.service()),
+            Server::start(hr_listener, hr.service()),
+            Server::start(chat_listener, chat.service()),
+        ];
+        Ok(Self { portal, hr, chat, servers })
     }
 
-    /// Closes both ports and all connections.
+    /// Closes all ports and connections.
     pub async fn stop(self) {
         for server in self.servers {
             server.stop().await;

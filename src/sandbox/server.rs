@@ -1,4 +1,4 @@
-//! The HTTP plumbing of both fakes: whole requests in, replies out, and the ways in which a reply can get lost.
+//! The HTTP plumbing of the fakes: whole requests in, replies out, and the ways in which a reply can get lost.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -46,6 +46,12 @@ impl Request {
     /// The first query parameter of this name.
     pub(super) fn parameter(&self, name: &str) -> Option<&str> {
         self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A field of the form that the body is; blank when it is absent.
+    pub(super) fn form(&self, name: &str) -> String {
+        let fields: Vec<(String, String)> = serde_urlencoded::from_bytes(&self.body).unwrap_or_default();
+        fields.into_iter().find(|(key, _)| key == name).map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
     }
 
     /// The body as JSON; `None` when it is not.
@@ -126,7 +132,8 @@ pub(super) struct Server {
 impl Server {
     /// Listens on the address; port 0 takes a free one.
     pub(super) async fn listen(address: SocketAddr) -> std::io::Result<(TcpListener, SocketAddr)> {
-        let listener = TcpListener::bind(address).await?;
+        let named = |error: std::io::Error| std::io::Error::new(error.kind(), format!("listen on {address}: {error}"));
+        let listener = TcpListener::bind(address).await.map_err(named)?;
         let address = listener.local_addr()?;
         Ok((listener, address))
     }
@@ -258,13 +265,20 @@ pub(super) fn escape(text: &str) -> String {
     out
 }
 
-/// A small page without external assets: a title, a sentence, counts, and one table.
-pub(super) fn page(title: &str, words: &str, counts: &[(&str, String)], heads: &[&str], rows: &[Vec<String>]) -> Reply {
+/// A small page without external assets: a title, a sentence, forms that are HTML already, counts, and one table.
+pub(super) fn page(
+    title: &str,
+    words: &str,
+    forms: &str,
+    counts: &[(&str, String)],
+    heads: &[&str],
+    rows: &[Vec<String>],
+) -> Reply {
     let mut html = format!(
         "<!doctype html><html lang=en><meta charset=utf-8><title>{0}</title><style>body{{font:15px/1.5 system-ui,\
          sans-serif;margin:2em;color:#223}}table{{border-collapse:collapse}}td,th{{padding:.2em .8em .2em 0;\
-         text-align:left;border-bottom:1px solid #dde}}dl{{display:grid;grid-template-columns:max-content auto;\
-         gap:0 1em}}dd{{margin:0}}</style><h1>{0}</h1><p>{1}</p><dl>",
+         text-align:left;vertical-align:top;white-space:pre-line;border-bottom:1px solid #dde}}dl{{display:grid;\
+         grid-template-columns:max-content auto;gap:0 1em}}dd{{margin:0}}</style><h1>{0}</h1><p>{1}</p>{forms}<dl>",
         escape(title),
         escape(words)
     );

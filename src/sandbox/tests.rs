@@ -735,6 +735,70 @@ async fn both_pages_need_no_key_and_escape_what_they_show() {
 }
 
 #[tokio::test]
+async fn the_chat_takes_one_message_a_second_and_no_field_that_it_does_not_know() {
+    let world = World::small().await;
+    let chat = &world.sandbox.chat;
+    let post = async |url: String, body: Value| {
+        let answer = world.http.post(url).json(&body).send().await.expect("the chat answers");
+        (answer.status().as_u16(), answer.json::<Value>().await.expect("an answer is JSON"))
+    };
+    let (status, answer) = post(chat.webhook_url(), json!({"text": "one"})).await;
+    assert_eq!((status, &answer["name"]), (200, &json!("spaces/SANDBOX/messages/1")));
+    let (status, answer) = post(chat.webhook_url(), json!({"text": "two"})).await;
+    assert_eq!((status, &answer["error"]["status"]), (429, &json!("RESOURCE_EXHAUSTED")));
+    world.clock.pass(1_000);
+    assert_eq!(post(chat.webhook_url(), json!({"text": "three"})).await.0, 200);
+    world.clock.pass(1_000);
+    let (status, answer) = post(chat.webhook_url(), json!({"text": "four", "title": "x"})).await;
+    assert!(status == 400 && answer.to_string().contains("Unknown name"), "{answer}");
+    let (status, answer) = post(chat.webhook_url().replace("key=", "key=x"), json!({"text": "five"})).await;
+    assert!(status == 400 && answer.to_string().contains("API_KEY_INVALID"), "{answer}");
+    assert_eq!(post(format!("{}x", chat.webhook_url()), json!({"text": "six"})).await.0, 401);
+    let texts: Vec<String> = chat.messages().into_iter().map(|message| message.text).collect();
+    assert_eq!(texts, ["one", "three"]);
+    let page = world.http.get(chat.url()).send().await.expect("answer").text().await.expect("text");
+    assert!(page.contains("three") && page.contains("<dt>Refused as too fast<dd>1"), "{page}");
+}
+
+#[tokio::test]
+async fn a_button_makes_it_true_and_says_what_became_of_the_webhook() {
+    let world = World::small().await;
+    let press = async |button: &str, form: &[(&str, &str)]| {
+        let url = format!("{}/sandbox/{button}", world.portal().url());
+        let answer = world.http.post(url).header("accept", "text/plain").form(form).send().await;
+        let answer = answer.expect("the portal answers");
+        (answer.status().as_u16(), answer.text().await.expect("text"))
+    };
+    assert_eq!(press("test", &[]).await.0, 422, "nobody said where webhooks go");
+    // The chat stands in for a receiver: it answers 404 to what is no message.
+    let receiver = format!("{}/hooks/main/x", world.sandbox.chat.url());
+    world.portal().send_webhooks(world.http.clone(), &receiver);
+    let page = world.http.get(world.portal().url()).send().await.expect("answer").text().await.expect("text");
+    assert!(page.contains("Test Webhook") && page.contains(&receiver), "{page}");
+
+    let (learners, courses) = world.portal().names();
+    let form = [("learner", learners[0].as_str()), ("course", courses[1].as_str())];
+    let (status, words) = press("complete", &form).await;
+    assert!(status == 502 && words.contains("was answered with 404"), "{words}");
+    assert!(words.contains("stands in the portal all the same"), "{words}");
+    assert_eq!(world.portal().completions_of(&world.portal().learner_ids()[0]).len(), 1);
+    assert_eq!(press("certify", &form).await.0, 502);
+    assert_eq!(world.portal().certificates_of(&world.portal().learner_ids()[0]).len(), 1);
+    let (status, words) = press("test", &[]).await;
+    assert!(status == 502 && !words.contains("all the same"), "{words}");
+
+    let nobody = learners[0].replace('1', "");
+    let (status, words) = press("complete", &[("learner", &nobody), ("course", &courses[0])]).await;
+    assert!(status == 422 && words.contains(&format!("did you mean \"{}\"?", learners[0])), "{words}");
+    let (status, words) = press("complete", &[("learner", &learners[0]), ("course", "Fire Saftey")]).await;
+    assert!(status == 422 && words.contains("did you mean \"Fire Safety\"?"), "{words}");
+    assert_eq!(press("webhook", &[("url", "ftp://x")]).await.0, 422);
+    assert_eq!(press("webhook", &[("url", "http://127.0.0.1:1/x")]).await.0, 200);
+    let (status, words) = press("test", &[]).await;
+    assert!(status == 502 && words.contains("nobody answers at http://127.0.0.1:1/x"), "{words}");
+}
+
+#[tokio::test]
 async fn a_stopped_sandbox_closes_its_ports() {
     let world = World::small().await;
     let url = world.portal().url();

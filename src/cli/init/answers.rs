@@ -11,6 +11,13 @@ use crate::config::{History, destination_name, installation_name, nearest, porta
 
 /// All that is asked.
 pub(super) struct Answers {
+    /// What `learnsync.toml` says; none when it is there, and only a destination is added.
+    pub(super) main: Option<Main>,
+    pub(super) target: Target,
+}
+
+/// What `learnsync.toml` says.
+pub(super) struct Main {
     pub(super) installation: String,
     pub(super) store: String,
     pub(super) listen: String,
@@ -18,13 +25,17 @@ pub(super) struct Answers {
     pub(super) url: String,
     pub(super) username: String,
     pub(super) zone: String,
-    pub(super) destination: String,
+    /// Where the portal's secrets stand: setting, place.
+    pub(super) secrets: Vec<(&'static str, Place)>,
+}
+
+/// What the file of a destination says.
+pub(super) struct Target {
+    pub(super) name: String,
     pub(super) description: Description,
     pub(super) history: String,
     /// The connector's settings that were named, as text.
     pub(super) settings: BTreeMap<&'static str, String>,
-    /// Where the portal's secrets stand: setting, place.
-    pub(super) portal_secrets: Vec<(&'static str, Place)>,
     /// Where the connector's secrets stand: setting, place.
     pub(super) secrets: Vec<(&'static str, Place)>,
 }
@@ -32,8 +43,10 @@ pub(super) struct Answers {
 impl Answers {
     /// Every secret with its name for people, and where it stands.
     pub(super) fn all_secrets(&self) -> Vec<(String, &Place)> {
-        let portal = self.portal_secrets.iter().map(|(name, place)| (format!("portals.{}.{name}", self.portal), place));
-        let own = self.secrets.iter().map(|(name, place)| (format!("{}.{name}", self.destination), place));
+        let named = |main: &'_ Main, name: &str| format!("portals.{}.{name}", main.portal);
+        let portal =
+            self.main.iter().flat_map(|main| main.secrets.iter().map(move |(name, place)| (named(main, name), place)));
+        let own = self.target.secrets.iter().map(|(name, place)| (format!("{}.{name}", self.target.name), place));
         portal.chain(own).collect()
     }
 }
@@ -51,7 +64,7 @@ impl Place {
     fn parse(text: &str) -> Result<Self, String> {
         match text.split_once(':').filter(|(_, name)| !name.is_empty()) {
             Some(("credential", name)) => Ok(Self::Credential(name.to_owned())),
-            Some(("file", path)) => Ok(Self::File(path.to_owned())),
+            Some(("file", path)) => Ok(Self::File(absolute(path))),
             Some(("env", name)) => Ok(Self::Env(name.to_owned())),
             Some(_) | None => Err("say where the secret stands, never the secret itself: credential:<name>, \
                 file:</path> or env:<NAME>"
@@ -67,6 +80,11 @@ const PORTAL_SECRETS: [(&str, &str, &str); 3] = [
     ("webhook_token", "webhook_token", "the webhook token"),
 ];
 
+/// A path that holds wherever the daemon is started; one that is absolute already stays as it is.
+fn absolute(path: &str) -> String {
+    std::path::absolute(path).map_or_else(|_| path.to_owned(), |path| path.display().to_string())
+}
+
 /// Asks for all that the flags do not say.
 pub(super) fn find(
     options: &Options,
@@ -74,6 +92,37 @@ pub(super) fn find(
     kinds: &[Box<dyn ConnectorType>],
 ) -> Result<Answers, Failure> {
     let mut asking = Asking { terminal, missing: Vec::new(), wrong: Vec::new() };
+    let main = if options.add_destination { None } else { Some(about_main(options, &mut asking)?) };
+    let (description, name) = connector(options, &mut asking, kinds)?;
+    let history = asking.about(
+        "--history",
+        options.history.as_deref(),
+        "Which facts of before the first start are delivered: none, all, or since a date such as 2026-01-31",
+        None,
+        &|text| text.parse::<History>().map(drop),
+    )?;
+    let mut places = pairs(&options.secrets, "--secret", &mut asking);
+    let main = match main {
+        Some(main) => Some(Main { secrets: portal_secrets(&mut asking, &mut places)?, ..main }),
+        None => None,
+    };
+    let (settings, secrets) = match &description {
+        Some(about) => connector_settings(options, &mut asking, about, &name, &mut places)?,
+        None => (BTreeMap::new(), Vec::new()),
+    };
+    if let Some(about) = &description {
+        let own = about.settings.iter().filter(|setting| setting.is_secret).map(|setting| setting.name);
+        let of_portal = PORTAL_SECRETS.iter().map(|(_, name, _)| *name).filter(|_| main.is_some());
+        let known: Vec<&str> = of_portal.chain(own).collect();
+        asking.wrong.extend(places.keys().map(|name| unknown("--secret", name, &known)));
+    }
+    asking.end()?;
+    let description = description.expect("without a connector the flags are incomplete");
+    Ok(Answers { main, target: Target { name, description, history, settings, secrets } })
+}
+
+/// All of `learnsync.toml` but the secrets, which are asked for last.
+fn about_main(options: &Options, asking: &mut Asking<'_>) -> Result<Main, Failure> {
     let installation = asking.about(
         "--installation",
         options.installation.as_deref(),
@@ -88,7 +137,7 @@ pub(super) fn find(
         Some("/var/lib/learnsync"),
         &not_blank,
     )?;
-    let url = portal_address(options, &mut asking)?;
+    let url = portal_address(options, asking)?;
     let portal = asking.about(
         "--portal",
         options.portal.as_deref(),
@@ -118,44 +167,18 @@ pub(super) fn find(
         Some("127.0.0.1:8480"),
         &address,
     )?;
-    let (description, destination) = connector(options, &mut asking, kinds)?;
-    let history = asking.about(
-        "--history",
-        options.history.as_deref(),
-        "Which facts of before the first start are delivered: none, all, or since a date such as 2026-01-31",
-        None,
-        &|text| text.parse::<History>().map(drop),
-    )?;
-    let mut places = pairs(&options.secrets, "--secret", &mut asking);
-    let mut portal_secrets = Vec::new();
+    Ok(Main { installation, store: absolute(&store), listen, portal, url, username, zone, secrets: Vec::new() })
+}
+
+fn portal_secrets(
+    asking: &mut Asking<'_>,
+    places: &mut BTreeMap<String, String>,
+) -> Result<Vec<(&'static str, Place)>, Failure> {
+    let mut secrets = Vec::new();
     for (setting, name, what) in PORTAL_SECRETS {
-        portal_secrets.push((setting, asking.place(name, places.remove(name), what, name)?));
+        secrets.push((setting, asking.place(name, places.remove(name), what, name)?));
     }
-    let (settings, secrets) = match &description {
-        Some(about) => connector_settings(options, &mut asking, about, &destination, &mut places)?,
-        None => (BTreeMap::new(), Vec::new()),
-    };
-    let known = || PORTAL_SECRETS.iter().map(|(_, name, _)| *name);
-    if description.is_some() {
-        asking.wrong.extend(places.keys().map(|name| unknown("--secret", name, &known().collect::<Vec<_>>())));
-    }
-    asking.end()?;
-    let description = description.expect("without a connector the flags are incomplete");
-    Ok(Answers {
-        installation,
-        store,
-        listen,
-        portal,
-        url,
-        username,
-        zone,
-        destination,
-        description,
-        history,
-        settings,
-        portal_secrets,
-        secrets,
-    })
+    Ok(secrets)
 }
 
 fn portal_address(options: &Options, asking: &mut Asking<'_>) -> Result<String, Failure> {
@@ -176,7 +199,7 @@ fn connector(
 ) -> Result<(Option<Description>, String), Failure> {
     let names: Vec<&str> = kinds.iter().map(|kind| kind.describe().name).collect();
     let check = |text: &str| {
-        if names.contains(&text) { Ok(()) } else { Err(unknown("connector", text, &names)) }
+        if names.contains(&text) { Ok(()) } else { Err(unknown_name(text, &names)) }
     };
     let only = (asking.terminal.is_some() && names.len() == 1).then(|| names[0]);
     let words = format!("Connector of the destination: {}", names.join(", "));
@@ -259,9 +282,13 @@ fn typed(setting: &Setting, text: &str) -> Result<(), String> {
 }
 
 fn unknown(what: &str, word: &str, known: &[&str]) -> String {
+    format!("{what}: {}", unknown_name(word, known))
+}
+
+fn unknown_name(word: &str, known: &[&str]) -> String {
     let hint = nearest(word, known.iter().copied())
         .map_or_else(|| format!("there are {}", known.join(", ")), |near| format!("did you mean \"{near}\"?"));
-    format!("{what}: unknown name \"{word}\", {hint}")
+    format!("unknown name \"{word}\", {hint}")
 }
 
 fn not_blank(text: &str) -> Result<(), String> {

@@ -36,7 +36,18 @@ fn words(failure: Failure) -> String {
 }
 
 fn composed(options: &Options, terminal: Option<Terminal<'_>>) -> Result<Files, String> {
-    compose(options, terminal, &crate::connectors::all()).map(|(_, files)| files).map_err(words)
+    compose(options, terminal, &crate::connectors::all()).map(|(_, written)| files_of(written)).map_err(words)
+}
+
+/// What was written for a first configuration: the destination's file, then the main one.
+fn files_of(mut written: Vec<File>) -> Files {
+    let main = written.pop().expect("the main file is the last");
+    Files { main, destinations: written, folder: None }
+}
+
+fn saved(options: &Options, files: &Files) -> Result<(), Failure> {
+    let all: Vec<File> = files.destinations.iter().chain([&files.main]).cloned().collect();
+    save(options, &all)
 }
 
 fn text(file: &File) -> String {
@@ -49,7 +60,7 @@ fn what_init_writes_is_accepted_by_check_and_keeps_the_schema_for_every_connecto
         let folder = tempfile::tempdir().expect("a folder");
         let options = flags(&about, folder.path());
         let files = composed(&options, None).unwrap_or_else(|words| panic!("{}: {words}", about.name));
-        save(&options, &files).map_err(words).expect("saved");
+        saved(&options, &files).map_err(words).expect("saved");
         let read = Files::read(&options.config);
         let checked = verdict::without_secrets(&read).whole().map_err(|errors| errors.to_string());
         assert_eq!(checked.expect("it is right").parts.destinations.len(), 1);
@@ -193,11 +204,62 @@ fn files_that_are_there_are_overwritten_only_by_force() {
     std::fs::create_dir(folder.path().join("destinations.d")).expect("made");
     let kept = folder.path().join("destinations.d/target.toml");
     std::fs::write(&kept, "mine").expect("written");
-    let refusal = save(&options, &files).map_err(words).expect_err("a file is there");
-    assert!(refusal.contains("target.toml is there already: --force"), "{refusal}");
+    let refusal = saved(&options, &files).map_err(words).expect_err("a file is there");
+    assert!(refusal.contains("target.toml is there already: --add-destination"), "{refusal}");
     assert_eq!(std::fs::read_to_string(&kept).expect("read"), "mine");
     assert!(!options.config.exists(), "nothing was written before the refusal");
     options.force = true;
-    save(&options, &files).map_err(words).expect("forced");
+    saved(&options, &files).map_err(words).expect("forced");
     assert_ne!(std::fs::read_to_string(&kept).expect("read"), "mine");
+}
+
+#[test]
+fn a_destination_is_added_without_touching_what_is_there() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let all = descriptions();
+    let first = flags(&all[0], folder.path());
+    let options = Options {
+        config: first.config.clone(),
+        add_destination: true,
+        connector: Some("chat".to_owned()),
+        destination: Some("cheers".to_owned()),
+        history: Some("none".to_owned()),
+        settings: vec!["service=google_chat".to_owned()],
+        ..Options::default()
+    };
+    let missing = compose(&options, None, &crate::connectors::all()).map_err(words).err().expect("there is nothing");
+    assert!(missing.contains("make one with `learnsync init"), "{missing}");
+    saved(&first, &composed(&first, None).expect("right flags")).map_err(words).expect("saved");
+    let main = std::fs::read(&first.config).expect("read");
+
+    let (_, written) = compose(&options, None, &crate::connectors::all()).map_err(words).expect("right flags");
+    save(&options, &written).map_err(words).expect("saved");
+    assert_eq!(std::fs::read(&first.config).expect("read"), main);
+    let checked = verdict::without_secrets(&Files::read(&first.config)).whole().map_err(|errors| errors.to_string());
+    let names: Vec<String> =
+        checked.expect("right").parts.destinations.iter().map(|one| one.name.to_string()).collect();
+    assert_eq!(names, ["cheers", "target"]);
+
+    let (_, again) = compose(&options, None, &crate::connectors::all()).map_err(words).expect("right flags");
+    let refusal = save(&options, &again).map_err(words).expect_err("it is there");
+    assert!(refusal.contains("cheers.toml is there already: --destination gives"), "{refusal}");
+}
+
+#[test]
+fn what_is_left_to_do_depends_on_where_secrets_stand() {
+    let options = flags(&descriptions()[0], Path::new("/etc/learnsync"));
+    let (answers, _) = compose(&options, None, &crate::connectors::all()).map_err(words).expect("right flags");
+    let steps = next_steps(&options.config, &answers, None);
+    assert!(steps.contains("install -D -m 600 /dev/stdin /etc/credstore/absorb_api_key\n"), "{steps}");
+    assert!(!steps.contains("LoadCredential=absorb_api_key\n"), "the unit names it already:\n{steps}");
+    assert!(steps.contains("below [Service]: LoadCredential=target_"), "{steps}");
+    assert!(steps.contains("3. systemctl enable --now learnsync"), "{steps}");
+
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in ["absorb_api_key", "absorb_password", "webhook_token"] {
+        std::fs::write(folder.path().join(name), "x").expect("written");
+    }
+    let steps = next_steps(&options.config, &answers, Some(folder.path()));
+    assert!(steps.contains("   target.") && !steps.contains("absorb_api_key"), "only what is missing:\n{steps}");
+    assert!(steps.contains("3. learnsync run --config") && !steps.contains("systemctl"), "{steps}");
 }

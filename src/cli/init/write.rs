@@ -2,56 +2,56 @@
 
 use learnsync_sdk::{DefaultRoute, RouteMode, Setting, SettingType, SlotRule};
 
-use super::answers::{Answers, Place};
+use super::answers::{Main, Place, Target};
 use crate::config::{Given, Limit, SETTINGS, Setting as Listed, Type};
 
 /// The longest line of a comment, in characters.
 const LINE_CHARS_MAX: usize = 110;
 
 /// `learnsync.toml`.
-pub(super) fn main_file(answers: &Answers) -> String {
+pub(super) fn main_file(main: &Main) -> String {
     let mut page = Page::default();
     page.comment("The configuration of learnsync. `learnsync check` says whether it is right, `learnsync reference` what else there is.");
     page.comment("What begins with # and no blank is a default: take the # away to change it.");
-    let portal = answers.portal.as_str();
-    page.table("", "", |name| (name == "installation").then(|| text(&answers.installation)));
-    page.table("store", "store", |name| (name == "path").then(|| text(&answers.store)));
-    page.table("listen", "listen", |name| (name == "address").then(|| text(&answers.listen)));
+    let portal = main.portal.as_str();
+    page.table("", "", |name| (name == "installation").then(|| text(&main.installation)));
+    page.table("store", "store", |name| (name == "path").then(|| text(&main.store)));
+    page.table("listen", "listen", |name| (name == "address").then(|| text(&main.listen)));
     page.table("portals.<portal>", &format!("portals.{portal}"), |name| match name {
-        "url" => Some(text(&answers.url)),
-        "username" => Some(text(&answers.username)),
-        "zone" => Some(text(&answers.zone)),
-        _ => answers.portal_secrets.iter().find(|(secret, _)| *secret == name).map(|(_, place)| secret(place)),
+        "url" => Some(text(&main.url)),
+        "username" => Some(text(&main.username)),
+        "zone" => Some(text(&main.zone)),
+        _ => main.secrets.iter().find(|(secret, _)| *secret == name).map(|(_, place)| secret(place)),
     });
-    page.table("reconcile", "reconcile", |name| (name == "zone").then(|| text(&answers.zone)));
+    page.table("reconcile", "reconcile", |name| (name == "zone").then(|| text(&main.zone)));
     page.blank();
     page.comment("The destinations stand beside this file, one file each: destinations.d/<name>.toml.");
     page.text
 }
 
 /// `destinations.d/<name>.toml`.
-pub(super) fn destination_file(answers: &Answers) -> String {
-    let about = &answers.description;
+pub(super) fn destination_file(target: &Target) -> String {
+    let about = &target.description;
     let mut page = Page { settle_seconds: about.settle_seconds, ..Page::default() };
-    page.comment(&format!("The destination \"{}\". {}", answers.destination, about.summary));
+    page.comment(&format!("The destination \"{}\". {}", target.name, about.summary));
     page.comment(about.documentation);
     page.table("destinations.<destination>", "", |name| match name {
         "connector" => Some(text(about.name)),
-        "history" => Some(text(&answers.history)),
+        "history" => Some(text(&target.history)),
         _ => None,
     });
     page.line("\n[settings]");
     for setting in about.settings.iter().filter(|setting| !setting.is_secret) {
         page.comment(setting.doc);
-        let given = answers.settings.get(setting.name);
+        let given = target.settings.get(setting.name);
         let value = value_of(setting, given.map_or(setting.example, String::as_str));
         page.key(setting.name, &value, given.is_some());
     }
     page.line("\n[secrets]");
     for setting in about.settings.iter().filter(|setting| setting.is_secret) {
         page.comment(setting.doc);
-        let given = answers.secrets.iter().find(|(name, _)| *name == setting.name);
-        let credential = Place::Credential(format!("{}_{}", answers.destination, setting.name));
+        let given = target.secrets.iter().find(|(name, _)| *name == setting.name);
+        let credential = Place::Credential(format!("{}_{}", target.name, setting.name));
         page.key(setting.name, &secret(given.map_or(&credential, |(_, place)| place)), given.is_some());
     }
     if !about.default_routes.is_empty() {

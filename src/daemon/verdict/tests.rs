@@ -158,10 +158,13 @@ fn without_secrets_a_configuration_is_checked_where_they_do_not_stand() {
 fn the_configuration_in_the_readme_is_right() {
     let readme = std::fs::read_to_string("README.md").expect("the page is there");
     let blocks: Vec<&str> = readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert_eq!(blocks.len(), 2, "one block for each file");
+    assert_eq!(blocks.len(), 3, "one block for each file");
     let files = Files {
         main: File::of_text(Path::new("learnsync.toml"), blocks[0]),
-        destinations: vec![File::of_text(Path::new("destinations.d/hr.toml"), blocks[1])],
+        destinations: vec![
+            File::of_text(Path::new("destinations.d/hr.toml"), blocks[1]),
+            File::of_text(Path::new("destinations.d/cheers.toml"), blocks[2]),
+        ],
         folder: None,
     };
     assert_eq!(words(super::without_secrets(&files)), "");

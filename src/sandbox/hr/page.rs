@@ -21,6 +21,7 @@ pub(super) fn show(data: &Data) -> Reply {
     page(
         "Sandbox HR system",
         "A fake BambooHR. It holds made-up people and whatever was written to it; the last 200 rows are below.",
+        "",
         &counts,
         &["Object", "Row", "Number", "Person", "Fields"],
         &rows,

@@ -13,9 +13,9 @@ use serde_json::{Map, Value, json};
 use tracing::debug;
 use uuid::Uuid;
 
-use super::Portal;
 use super::data::{CERTIFICATES, COMPETENCIES, COURSES, DEPARTMENTS, Data, ENROLLMENTS, Schema, Thing, Token, USERS};
 use super::page;
+use super::{Portal, PortalHandle};
 use crate::sandbox::faults::{Area, PortalFault, Wait};
 use crate::sandbox::filter::{self, Cell};
 use crate::sandbox::population::{DAY_MS, guid};
@@ -100,21 +100,32 @@ struct Spoiled {
 }
 
 #[async_trait]
-impl Service for Portal {
+impl Service for PortalHandle {
     async fn answer(&self, request: Request) -> Reply {
-        if request.segments.is_empty() {
-            let data = self.data();
-            return page::show(&data, self.logins.load(Ordering::Relaxed), self.calls.load(Ordering::Relaxed));
+        match request.segments.as_slice() {
+            [] => self.portal.show(),
+            [room, button] if room == "sandbox" && request.method == Method::POST => {
+                self.portal.press(self, button, &request).await
+            }
+            _ => self.portal.serve_api(&request).await,
         }
-        self.calls.fetch_add(1, Ordering::Relaxed);
-        let Some(call) = Call::of(&request) else { return error(404, "There is no such route.") };
-        let reply = self.answer_call(&call, &request).await;
-        debug!(method = %request.method, area = ?call.area(), status = reply.status(), "The sandbox portal answered.");
-        reply
     }
 }
 
 impl Portal {
+    fn show(&self) -> Reply {
+        let (logins, calls) = (self.logins.load(Ordering::Relaxed), self.calls.load(Ordering::Relaxed));
+        page::show(&self.data(), self.webhook.get(), logins, calls)
+    }
+
+    async fn serve_api(&self, request: &Request) -> Reply {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let Some(call) = Call::of(request) else { return error(404, "There is no such route.") };
+        let reply = self.answer_call(&call, request).await;
+        debug!(method = %request.method, area = ?call.area(), status = reply.status(), "The sandbox portal answered.");
+        reply
+    }
+
     async fn answer_call(&self, call: &Call, request: &Request) -> Reply {
         if !self.is_within_rate() {
             let (wait, is_body_empty) = self.faults.throttled_as();

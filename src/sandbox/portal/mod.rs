@@ -1,5 +1,6 @@
 //! The fake Absorb portal: what happens in it, the webhooks for that, and what a true HR system must then hold.
 
+mod admin;
 mod api;
 mod data;
 mod hooks;
@@ -8,7 +9,7 @@ mod page;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use chrono::{Datelike, NaiveDate, NaiveTime};
 use uuid::Uuid;
@@ -20,6 +21,7 @@ use super::population::{Course, DAY_MS, Learner, guid, pick};
 use super::server::Service;
 use crate::domain::chance::Entropy;
 use crate::domain::time::{Clock, Timestamp};
+use admin::Webhook;
 use data::{Certificate, Competency, Data, Fact, status};
 use hooks::Event;
 
@@ -49,6 +51,8 @@ struct Portal {
     entropy: Arc<dyn Entropy>,
     logins: AtomicU64,
     calls: AtomicU64,
+    /// Where its own buttons send webhooks; without it, it has none.
+    webhook: OnceLock<Webhook>,
 }
 
 impl Portal {
@@ -104,6 +108,7 @@ impl PortalHandle {
             entropy,
             logins: AtomicU64::new(0),
             calls: AtomicU64::new(0),
+            webhook: OnceLock::new(),
         };
         let handle = Self { portal: Arc::new(portal), address, hr };
         handle.make_history(options.history, chance);
@@ -111,7 +116,7 @@ impl PortalHandle {
     }
 
     pub(super) fn service(&self) -> Arc<dyn Service> {
-        Arc::clone(&self.portal) as Arc<dyn Service>
+        Arc::new(self.clone())
     }
 
     /// Makes so many facts of the last two years; every third completion has a certificate, which is a fact of its own.
@@ -134,6 +139,22 @@ impl PortalHandle {
                 made += 1;
             }
         }
+    }
+
+    /// Gives the portal's page its buttons, and says where they send webhooks. The first call counts; later the page changes the URL.
+    pub fn send_webhooks(&self, http: reqwest::Client, url: &str) {
+        // A second call is a mistake without harm: the page goes on as it is.
+        let _was_told = self.portal.webhook.set(Webhook::new(http, url.to_owned()));
+    }
+
+    /// By what people name them: the e-mail addresses of all learners that exist, and the names of all courses.
+    #[must_use]
+    pub fn names(&self) -> (Vec<String>, Vec<String>) {
+        let data = self.portal.data();
+        (
+            data.learners.iter().filter(|learner| !learner.is_deleted).map(|learner| learner.email.clone()).collect(),
+            data.courses.iter().map(|course| course.name.clone()).collect(),
+        )
     }
 
     /// The base URL of the API: the portal's setting `url`.

@@ -1,11 +1,12 @@
 //! The page that shows what the fake portal holds.
 
+use super::admin::{self, Webhook};
 use super::data::{Data, Fact};
 use crate::domain::time::Timestamp;
 use crate::sandbox::server::{Reply, page};
 
 /// Counts, and the last 200 facts.
-pub(super) fn show(data: &Data, logins: u64, calls: u64) -> Reply {
+pub(super) fn show(data: &Data, webhook: Option<&Webhook>, logins: u64, calls: u64) -> Reply {
     let completions = data.enrollments.values().filter(|enrollment| enrollment.completed.is_some()).count();
     let counts = [
         ("Learners", data.learners.len().to_string()),
@@ -21,6 +22,7 @@ pub(super) fn show(data: &Data, logins: u64, calls: u64) -> Reply {
     page(
         "Sandbox portal",
         "A fake Absorb LMS. It holds made-up people; the last 200 things that happened are below.",
+        &admin::forms(data, webhook),
         &counts,
         &["Fact", "Id", "Learner", "What", "When"],
         &rows,
@@ -29,8 +31,7 @@ pub(super) fn show(data: &Data, logins: u64, calls: u64) -> Reply {
 
 fn row(data: &Data, fact: Fact) -> Option<Vec<String>> {
     let line = |kind: &str, id: uuid::Uuid, learner: u32, what: &str, when: Timestamp| {
-        let learner = data.learner(learner);
-        let name = format!("{} {}", learner.first_name, learner.last_name);
+        let name = admin::name_of(data.learner(learner));
         vec![kind.to_owned(), id.to_string(), name, what.to_owned(), when.to_string()]
     };
     match fact {
