@@ -5,6 +5,7 @@ use std::path::Path;
 
 use chrono_tz::Tz;
 use learnsync::config::History;
+use learnsync::domain::delivery::OPERATOR;
 use learnsync::domain::time::{LmsTime, Timestamp};
 use learnsync::pipeline::destination::PauseEnd;
 use learnsync::store::StoreError;
@@ -178,17 +179,14 @@ impl Play {
             }
             Fault::DestinationPaused => {
                 let name = target.name.clone();
-                if let Some(destination) = life.destinations.get(&name)
-                    && life
-                        .store
-                        .pause_destination(destination.id, learnsync::domain::delivery::OPERATOR, None)
-                        .await
-                        .is_ok()
-                {
-                    self.world.fired(fault, &name);
-                    target.is_paused_by_operator(true);
+                if let Some(destination) = life.destinations.get(&name) {
+                    // Planned first: a command that is ended by a crash may have been kept all the same.
                     self.operator_paused.insert(name.clone());
-                    self.plan(now + self.world.draw(HOUR_MS..8 * HOUR_MS), Event::End(End::Resumed(name)));
+                    self.plan(now + self.world.draw(HOUR_MS..8 * HOUR_MS), Event::End(End::Resumed(name.clone())));
+                    if life.store.pause_destination(destination.id, OPERATOR, None).await.is_ok() {
+                        self.world.fired(fault, &name);
+                        target.is_paused_by_operator(true);
+                    }
                 }
             }
             Fault::AddedNone | Fault::AddedAll | Fault::AddedSince => {
