@@ -348,8 +348,15 @@ fn follow(
         Next::Settled(held) => {
             let words = outcome.attempt.as_ref().map(|attempt| attempt.words.clone()).unwrap_or_default();
             let receipt = seal_for(tx, id, words.as_bytes())?;
-            // The facts may have changed while we wrote the older ones: then that is the next thing to write.
-            let (state, due_at) = match is_current && is_linked_to(tx.db, destination.0, person, &held.person)? {
+            // The facts may have changed while we wrote the older ones: then that is the next thing to write. But what was told was told.
+            let mode: String = delivery::table
+                .inner_join(route::table)
+                .filter(delivery::id.eq(id))
+                .select(route::mode)
+                .first(tx.db)?;
+            let is_settled =
+                mode == "append" || is_current && is_linked_to(tx.db, destination.0, person, &held.person)?;
+            let (state, due_at) = match is_settled {
                 true => (DeliveryState::Settled, None),
                 false => (DeliveryState::Pending, Some(now.0)),
             };

@@ -20,31 +20,41 @@ fn holds(seed: u64, days: u32, learners: usize, faults: &str) {
     assert!(report.lines > 300, "nothing happened");
 }
 
-/// Somebody who left the LMS's sight after a restore came back: what the old ledger held for them was written without a look.
+/// Reference data was refused with 429, and the target was asked on.
 #[test]
-fn who_comes_back_after_a_restore_is_looked_up_first() {
+fn what_a_list_of_reference_data_is_told_holds_for_everybody() {
     holds(
-        163,
-        2,
-        4,
-        "lms_role_shrunk,target_slow,target_down,row_newer,person_missing,account_swapped,added_none,link_pinned,backup_restored",
+        1153,
+        1,
+        6,
+        "hook_delayed,hook_reordered,hook_early,hook_burst,re_enrolled,lms_throttled_date,lms_half_page,lms_empty,lms_slow,\
+         target_throttled_seconds,target_slow,answer_lost,late_commit,target_down,reference_missing,person_twice,credentials_revoked,crash,\
+         clock_forward,disk_full",
     );
 }
 
-/// A write of the last seconds before a restore was committed by the target after we had looked.
+/// A confirmed account had just asked us to wait.
 #[test]
-fn after_a_restore_a_target_may_finish_what_it_was_asked_last() {
+fn a_rebase_keeps_the_time_that_a_target_asked_for() {
     holds(
-        252,
+        1398,
+        1,
         3,
-        5,
-        "hook_reordered,hook_early,hook_forged,lms_unauthorized,lms_slow,target_throttled_seconds,target_throttled_date,late_commit,\
-         row_edited,row_copied,person_missing,restart,clock_forward,backup_restored",
+        "hook_delayed,lms_half_page,target_refuses,target_throttled_seconds,target_throttled_date,account_swapped,crash",
     );
 }
 
-/// A crash left a sweep at its second page; the one that an operator asked for hours later went on there.
+/// A fact was corrected while its message was on its way.
 #[test]
-fn a_sweep_that_is_asked_for_reads_everybody() {
-    holds(1030, 1, 7, "hook_repeated,lms_throttled_date,lms_row_inserted,answer_lost,crash,added_all");
+fn what_was_told_is_not_told_again_because_its_fact_changed_meanwhile() {
+    holds(
+        4128,
+        1,
+        4,
+        "hook_lost,hook_delayed,hook_reordered,hook_forged,hook_burst,fact_corrected,fact_revoked,re_enrolled,user_merged,lms_unauthorized,\
+         lms_token_killed,lms_throttled_seconds,lms_throttled_date,lms_throttled_unsaid,lms_row_inserted,lms_role_shrunk,lms_down,lms_slow,\
+         lms_forbidden,target_throttled_seconds,target_throttled_date,target_throttled_unsaid,target_slow,answer_lost,late_commit,\
+         partial_batch,target_down,target_cursed,reference_missing,row_edited,row_deleted,row_copied,row_newer,person_twice,\
+         account_swapped,crash,clock_forward,clock_back,destination_paused,added_none,added_since,backup_restored",
+    );
 }
