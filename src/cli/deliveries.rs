@@ -211,7 +211,7 @@ fn parked_for(view: &mut View, cause: &str, destination: Option<&str>) -> Result
     names::cause(view, cause)?;
     let mut parked = view.parked_causes().context("read the store")?;
     parked.retain(|one| {
-        (one.cause == cause || names::kind_of(&one.cause) == cause)
+        (one.cause == cause || Cause::kind_of(&one.cause) == cause)
             && destination.is_none_or(|name| name == one.destination)
     });
     Ok(parked)

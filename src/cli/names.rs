@@ -31,17 +31,12 @@ pub(super) fn link_state(word: &str) -> Result<(), Failure> {
 /// A cause by its whole word, or the kind before its first colon. One that no delivery has now is right, too.
 pub(super) fn cause(view: &mut View, word: &str) -> Result<(), Failure> {
     let mut known = view.causes().context("read the causes")?;
-    let kinds = Cause::examples().into_iter().map(|cause| kind_of(&cause.word()).to_owned());
+    let kinds = Cause::examples().into_iter().map(|cause| Cause::kind_of(&cause.word()).to_owned());
     known.extend(kinds);
     known.sort();
     known.dedup();
     let names: Vec<&str> = known.iter().map(String::as_str).collect();
     one_of("cause", word, &names)
-}
-
-/// What stands before a cause's first colon.
-pub(super) fn kind_of(cause: &str) -> &str {
-    cause.split(':').next().unwrap_or(cause)
 }
 
 /// The one learner whom a text names.

@@ -214,10 +214,7 @@ impl Desk {
         let asked_until = self.store.resume_destination(known.id).await.context("end the pause")?;
         if let Some(destination) = self.running(name) {
             destination.with_breaker(Breaker::close);
-            destination.gate.open();
-            if let Some(until) = asked_until {
-                destination.gate.close(PauseEnd::At(until));
-            }
+            destination.gate.open(asked_until);
         }
         self.ring(name);
         Done::of(match asked_until {
@@ -230,10 +227,7 @@ impl Desk {
         let known = self.configured(name).await?;
         let asked_until = self.store.rebase_destination(known.id).await.context("rebase the destination")?;
         if let Some(destination) = self.running(name) {
-            destination.gate.rebase();
-            if let Some(until) = asked_until {
-                destination.gate.close(PauseEnd::At(until));
-            }
+            destination.gate.rebase(asked_until);
         }
         self.ring(name);
         Done::of(format!(

@@ -146,11 +146,17 @@ impl Cause {
         }
     }
 
+    /// What stands before a word's first colon: behind it are courses and fields.
+    #[must_use]
+    pub fn kind_of(word: &str) -> &str {
+        word.split(':').next().unwrap_or(word)
+    }
+
     /// The cause with this word; none for a word that this version does not know.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         let (head, rest) = word.split_once(':').unwrap_or((word, ""));
-        let named = |cause: &Self| cause.word().split(':').next() == Some(head);
+        let named = |cause: &Self| Self::kind_of(&cause.word()) == head;
         Some(match Self::examples().into_iter().find(named)? {
             Self::Unmapped { .. } => {
                 let (kind, course) = rest.split_once(':').unwrap_or((rest, ""));
@@ -165,28 +171,30 @@ impl Cause {
     /// What a person can do about a cause, by its word.
     #[must_use]
     pub fn advice(word: &str) -> &'static str {
-        match word.split(':').next().unwrap_or(word) {
-            "unmatched" => "add the person to the target or correct the id in the LMS; it is tried again every night",
-            "ambiguous_person" => "make the id unique in the target; it is tried again every night",
-            "unmapped" => {
+        let Some(cause) = Self::parse(word) else { return "see the attempts" };
+        match cause {
+            Self::Unmatched => {
+                "add the person to the target or correct the id in the LMS; it is tried again every night"
+            }
+            Self::AmbiguousPerson => "make the id unique in the target; it is tried again every night",
+            Self::Unmapped { .. } => {
                 "create it in the target under the course's name, or set references.<kind>.courses; then `systemctl reload learnsync`"
             }
-            "missing_field" => "fill the field in the LMS, or change the field's source or when_missing",
-            "mapping_failed" => "correct the field's mapping",
-            "rejected" => "read the target's words; it is tried again when the fact changes",
-            "poison" => "it failed 8 times while others succeeded; read the target's words",
-            "before_start" => "nothing: `history` leaves it out",
-            "found_late" => "nothing: the route only appends, and the fact was found after `late_after_hours`",
-            "waited_too_long" => {
+            Self::MissingField(_) => "fill the field in the LMS, or change the field's source or when_missing",
+            Self::MappingFailed(_) => "correct the field's mapping",
+            Self::Rejected => "read the target's words; it is tried again when the fact changes",
+            Self::Poison => "it failed 8 times while others succeeded; read the target's words",
+            Self::BeforeStart => "nothing: `history` leaves it out",
+            Self::FoundLate => "nothing: the route only appends, and the fact was found after `late_after_hours`",
+            Self::WaitedTooLong => {
                 "nothing: it waited beyond `late_after_hours`, and old news is not told; if that is too soon, raise it"
             }
-            "quiet_hours" => "nothing: it is told when they end, together with what gathers until then",
-            "superseded" => "nothing: the target holds something newer",
-            "duplicated" => "somebody copied our row: remove all but one in the target, then retry",
-            "vanished" => "nothing: it is delivered when the LMS shows the fact again",
-            "erased" => "nothing here: what the target holds is removed there by hand",
-            "maybe_lost" => "ask whoever reads it there; it is not told again, since it may have been told",
-            _ => "see the attempts",
+            Self::QuietHours => "nothing: it is told when they end, together with what gathers until then",
+            Self::Superseded => "nothing: the target holds something newer",
+            Self::Duplicated => "somebody copied our row: remove all but one in the target, then retry",
+            Self::Vanished => "nothing: it is delivered when the LMS shows the fact again",
+            Self::Erased => "nothing here: what the target holds is removed there by hand",
+            Self::MaybeLost => "ask whoever reads it there; it is not told again, since it may have been told",
         }
     }
 }

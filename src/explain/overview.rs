@@ -10,6 +10,7 @@ use super::words::{counted, grouped, moment, soon, span};
 use super::{Given, Help, PauseCause, Place, Standing, Who, next_night};
 use crate::domain::delivery::{Cause, DeliveryState};
 use crate::domain::time::{Timestamp, as_utc};
+use crate::store::LOGINS_PER_HOUR_MAX;
 use crate::store::view::{DestinationStatus, PlaceView, PortalStatus, Status};
 
 /// What waits for so long, though nothing is paused, needs eyes.
@@ -19,9 +20,6 @@ const LONG_MS: i64 = 3_600_000;
 const NIGHT_MS: i64 = 26 * 3_600_000;
 
 const HOUR_MS: i64 = 3_600_000;
-
-/// Most logins in an hour; what the store allows.
-const LOGINS_PER_HOUR_MAX: usize = 4;
 
 /// One line, and whether it is well.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

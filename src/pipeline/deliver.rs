@@ -730,7 +730,7 @@ impl Deliver {
     async fn resume(&self) -> Result<(), StoreError> {
         self.destination.with_breaker(super::breaker::Breaker::close);
         self.store.end_pause(self.destination.id).await?;
-        self.destination.gate.open();
+        self.destination.gate.open(None);
         info!(destination = self.destination.name, "{} is written to", self.destination.name);
         Ok(())
     }

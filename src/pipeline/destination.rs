@@ -99,9 +99,9 @@ impl Gate {
         };
     }
 
-    /// The pause is over.
-    pub fn open(&self) {
-        self.state().pause = None;
+    /// The pause is over, or goes on until the end of what the target asked for.
+    pub fn open(&self, asked_until: Option<Timestamp>) {
+        self.state().pause = asked_until.map(PauseEnd::At);
     }
 
     /// Whether nobody may call.
@@ -125,9 +125,10 @@ impl Gate {
         self.state().is_recognised
     }
 
-    /// A person said that another account is right: it is asked once more who it is, and then written to.
-    pub fn rebase(&self) {
-        *self.state() = GateState::default();
+    /// A person said that another account is right: it is asked once more who it is, and then written to; both after the end of what it asked
+    /// for.
+    pub fn rebase(&self, asked_until: Option<Timestamp>) {
+        *self.state() = GateState { pause: asked_until.map(PauseEnd::At), is_recognised: false };
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::retry::{backoff_ms, throttled_until};
+use crate::domain::delivery::THROTTLED;
 use crate::domain::time::Timestamp;
 use crate::lms::{Lms, LmsError};
 use crate::store::{Store, StoreError};
@@ -56,7 +57,7 @@ impl Portal {
         let (until, cause) = {
             let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
             let (until, cause) = match error {
-                LmsError::Throttled(after) => (throttled_until(after, now), Some("throttled")),
+                LmsError::Throttled(after) => (throttled_until(after, now), Some(THROTTLED)),
                 LmsError::Unauthorized(_) => (now.plus_ms(REFUSED_MS), Some("unauthorized")),
                 LmsError::LoginLimit(_) => (now.plus_ms(REFUSED_MS), Some("login_limit")),
                 LmsError::Unavailable(_) => (now.plus_ms(1_000 + backoff_ms(rest.failures, random)), None),

@@ -121,3 +121,73 @@ impl Sweep {
         Ok(rests_until.max(now.plus_ms(FAILED_MS + backoff_ms(3, random))))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use chrono_tz::Tz;
+    use learnsync_sdk::Learner;
+
+    use super::*;
+    use crate::domain::chance::Generator;
+    use crate::lms::{LearnerPage, LearnerRecords, Lms, Probe};
+    use crate::store::tests::Ledger;
+
+    /// An LMS of three pages, and which of them were read.
+    #[derive(Default)]
+    struct Pages(Mutex<Vec<u32>>);
+
+    #[async_trait]
+    impl Lms for Pages {
+        async fn learner(&self, _id: &str) -> Result<Option<Learner>, LmsError> {
+            Ok(None)
+        }
+
+        async fn records(&self, _learner_id: &str) -> Result<LearnerRecords, LmsError> {
+            Err(LmsError::Forbidden("it".to_owned()))
+        }
+
+        async fn learner_ids(&self, page: u32) -> Result<LearnerPage, LmsError> {
+            self.0.lock().expect("no panic").push(page);
+            Ok(LearnerPage { ids: Vec::new(), total: 0, more: page < 2 })
+        }
+
+        async fn probe(&self) -> Result<Probe, LmsError> {
+            Ok(Probe::default())
+        }
+    }
+
+    /// The sweep of one life of the daemon.
+    async fn sweep(ledger: &Ledger, pages: &Arc<Pages>) -> Sweep {
+        let lms: Arc<dyn Lms> = Arc::clone(pages) as Arc<dyn Lms>;
+        Sweep {
+            portal: Arc::new(Portal::load("main", lms, &ledger.store).await.expect("loads")),
+            store: Arc::clone(&ledger.store),
+            schedule: Schedule::parse("15 2 * * *", Tz::UTC).expect("parses"),
+            asked: Arc::default(),
+            clock: ledger.clock.clone(),
+            entropy: Arc::new(Generator::seeded(1)),
+            refresh: Arc::default(),
+            destinations: BTreeMap::new(),
+            under_way: AtomicBool::new(false),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_sweep_that_is_asked_for_reads_everybody_even_if_one_was_under_way() {
+        let ledger = Ledger::new().await;
+        let pages = Arc::new(Pages::default());
+        // One life ends after the first page; the next goes on there.
+        sweep(&ledger, &pages).await.run_once().await.expect("reads a page");
+        let sweep = sweep(&ledger, &pages).await;
+        sweep.run_once().await.expect("reads a page");
+        assert_eq!(*pages.0.lock().expect("no panic"), [0, 1]);
+        sweep.asked.store(true, Ordering::SeqCst);
+        for _ in 0..3 {
+            assert_eq!(sweep.run_once().await.expect("reads a page"), Turn::Worked);
+        }
+        assert_eq!(*pages.0.lock().expect("no panic"), [0, 1, 0, 1, 2]);
+        assert!(matches!(sweep.run_once().await, Ok(Turn::Rest(_))), "it was asked for once");
+    }
+}

@@ -7,6 +7,7 @@ use diesel::prelude::*;
 use super::StoreError;
 use super::schema::{delivery, delivery_queue, destination, event, intake, portal, run};
 use super::view::View;
+use crate::domain::delivery::Cause;
 use crate::domain::time::Timestamp;
 
 /// What the ledger says now.
@@ -86,8 +87,7 @@ impl View {
             .load(&mut self.db)?;
         let mut causes = BTreeMap::new();
         for (cause, rows) in rows {
-            let kind = cause.split(':').next().unwrap_or(&cause).to_owned();
-            *causes.entry(kind).or_insert(0) += count(rows);
+            *causes.entry(Cause::kind_of(&cause).to_owned()).or_insert(0) += count(rows);
         }
         Ok(causes)
     }

@@ -327,8 +327,18 @@ fn follow(
 ) -> Result<(), StoreError> {
     let id = outcome.delivery.0;
     let row = delivery::table.find(id);
-    let (state, due_at, wanted, person): (String, Option<i64>, Vec<u8>, i64) = row
-        .select((delivery::state, delivery::due_at, delivery::wanted_fingerprint, delivery::person_id))
+    type Row = (String, Option<i64>, Vec<u8>, i64, Option<String>, String);
+    let (state, due_at, wanted, person, sent_to, mode): Row = delivery::table
+        .inner_join(route::table)
+        .filter(delivery::id.eq(id))
+        .select((
+            delivery::state,
+            delivery::due_at,
+            delivery::wanted_fingerprint,
+            delivery::person_id,
+            delivery::sending_person,
+            route::mode,
+        ))
         .first(tx.db)?;
     if let Some(due_at) = due_at {
         dequeue(tx.db, destination.0, id, due_at)?;
@@ -349,11 +359,6 @@ fn follow(
             let words = outcome.attempt.as_ref().map(|attempt| attempt.words.clone()).unwrap_or_default();
             let receipt = seal_for(tx, id, words.as_bytes())?;
             // The facts may have changed while we wrote the older ones: then that is the next thing to write. But what was told was told.
-            let mode: String = delivery::table
-                .inner_join(route::table)
-                .filter(delivery::id.eq(id))
-                .select(route::mode)
-                .first(tx.db)?;
             let is_settled =
                 mode == "append" || is_current && is_linked_to(tx.db, destination.0, person, &held.person)?;
             let (state, due_at) = match is_settled {
@@ -465,32 +470,30 @@ fn follow(
                 ))
                 .execute(tx.db)?;
         }
-        Next::Parked { cause: _, detail: _, is_unknown: true } if !is_current => {
-            // What was set aside may go by now: the facts changed while it was on its way. But first it is looked up.
+        // What was refused may be right by now: the facts changed while it was on its way. But what may have been taken is looked up first.
+        Next::Parked { is_unknown: true, .. } if !is_current => {
             diesel::update(row)
                 .set((place(DeliveryState::Uncertain, Some(now.0)), delivery::tries.eq(0)))
                 .execute(tx.db)?;
             enqueue(tx.db, destination.0, id, now.0)?;
         }
         Next::Parked { cause, detail, is_unknown } => {
-            // What was refused may be right by now: the facts changed while it was on its way.
             let (state, due_at) = match is_current {
                 true => (DeliveryState::Parked, None),
                 false => (DeliveryState::Pending, Some(now.0)),
             };
-            let sent_to: Option<String> = row.select(delivery::sending_person).first(tx.db)?;
             diesel::update(row)
                 .set((
                     place(state, due_at),
-                    no_sending,
+                    delivery::sending_epoch.eq(None::<i64>),
+                    delivery::sending_at.eq(None::<i64>),
+                    // Whom it was sent to is the mark of a doubt: it is looked up under them when it is released.
+                    delivery::sending_person.eq(sent_to.filter(|_| *is_unknown)),
                     delivery::cause.eq(cause.word()),
                     delivery::cause_detail.eq(detail),
                     delivery::tries.eq(0),
                 ))
                 .execute(tx.db)?;
-            if *is_unknown {
-                diesel::update(row).set(delivery::sending_person.eq(sent_to)).execute(tx.db)?;
-            }
             if let Some(due_at) = due_at {
                 enqueue(tx.db, destination.0, id, due_at)?;
             }

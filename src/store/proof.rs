@@ -52,21 +52,13 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicI64, Ordering};
 
     use super::*;
     use crate::domain::chance::Generator;
     use crate::domain::event::RawEvent;
     use crate::domain::time::Clock;
+    use crate::store::tests::HandClock;
     use crate::store::{Open, Threading};
-
-    struct HandClock(AtomicI64);
-
-    impl Clock for HandClock {
-        fn now(&self) -> Timestamp {
-            Timestamp(self.0.load(Ordering::SeqCst))
-        }
-    }
 
     fn hook() -> RawEvent {
         RawEvent {
@@ -98,11 +90,11 @@ mod tests {
     #[tokio::test]
     async fn the_proof_is_a_commit_that_reaches_the_disk() {
         let folder = tempfile::tempdir().expect("a folder");
-        let clock = Arc::new(HandClock(AtomicI64::new(1_000)));
+        let clock = HandClock::at(1_000);
         let store = store(folder.path(), &clock);
         for _ in 0..3 {
             let before = wal_bytes(folder.path());
-            clock.0.fetch_add(1, Ordering::SeqCst);
+            clock.later(1);
             store.prove_writable().await.expect("it can be written");
             assert!(wal_bytes(folder.path()) > before, "nothing was written");
         }
@@ -111,14 +103,14 @@ mod tests {
     #[tokio::test]
     async fn a_refused_webhook_speaks_against_the_store_until_one_is_kept_or_a_minute_is_over() {
         let folder = tempfile::tempdir().expect("a folder");
-        let clock = Arc::new(HandClock(AtomicI64::new(1_000)));
+        let clock = HandClock::at(1_000);
         let store = store(folder.path(), &clock);
         store.append_event(hook()).await.expect("is kept");
         assert_eq!(store.refused_lately(), None);
         store.limit_growth(true).await.expect("limits");
         while store.append_event(hook()).await.is_ok() {}
         assert!(store.refused_lately().is_some_and(|words| words.contains("full")));
-        clock.0.fetch_add(60_000, Ordering::SeqCst);
+        clock.later(60_000);
         assert_eq!(store.refused_lately(), None);
         assert!(store.append_event(hook()).await.is_err());
         assert!(store.refused_lately().is_some());

@@ -627,19 +627,12 @@ mod tests {
     use crate::domain::time::Clock;
     use crate::pipeline::plan::{Plan, PlannedRoute};
     use crate::pipeline::telling::Telling;
+    use crate::store::tests::HandClock;
     use crate::store::{DestinationSpec, NextLane, Open, RouteSpec, Taken, Threading, Topology};
-
-    struct FixedClock(std::sync::atomic::AtomicI64);
-
-    impl Clock for FixedClock {
-        fn now(&self) -> Timestamp {
-            Timestamp(self.0.load(std::sync::atomic::Ordering::SeqCst))
-        }
-    }
 
     struct World {
         _folder: tempfile::TempDir,
-        clock: Arc<FixedClock>,
+        clock: Arc<HandClock>,
         store: Store,
         topology: Topology,
         plan: Plan,
@@ -650,7 +643,7 @@ mod tests {
 
     async fn world() -> World {
         let folder = tempfile::tempdir().expect("a folder");
-        let clock = Arc::new(FixedClock(NOW.into()));
+        let clock = HandClock::at(NOW);
         let store = Open {
             path: folder.path().to_owned(),
             installation: "test".to_owned(),
@@ -722,7 +715,7 @@ mod tests {
         }
 
         fn later(&self, ms: i64) {
-            self.clock.0.fetch_add(ms, std::sync::atomic::Ordering::SeqCst);
+            self.clock.later(ms);
         }
 
         async fn claim(&self) -> ClaimedSubject {

@@ -34,18 +34,31 @@ impl Clock for HandClock {
     }
 }
 
+impl HandClock {
+    pub(crate) fn at(ms: i64) -> Arc<Self> {
+        Arc::new(Self(ms.into()))
+    }
+
+    pub(crate) fn later(&self, ms: i64) {
+        self.0.fetch_add(ms, Ordering::SeqCst);
+    }
+}
+
 /// A store with one destination `hr` and whoever was added.
 pub(crate) struct Ledger {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) clock: Arc<HandClock>,
     pub(crate) store: Arc<Store>,
     pub(crate) hr: DestinationRows,
+    pub(crate) mode: RouteMode,
 }
 
 /// What the target answers.
 pub(crate) enum Says {
     Takes,
     Refuses(Cause),
+    /// Nothing, and it is set aside for this all the same.
+    Nothing(Cause),
 }
 
 /// A learner's LMS id.
@@ -66,30 +79,33 @@ pub(crate) fn open(folder: &Path, clock: Arc<HandClock>, seed: u64) -> Store {
     .expect("the store opens")
 }
 
-fn spec(name: &str) -> DestinationSpec {
-    let route =
-        RouteSpec { name: "done".to_owned(), mode: RouteMode::State, mapping_digest: "first mapping".to_owned() };
+fn spec(name: &str, mode: RouteMode) -> DestinationSpec {
+    let route = RouteSpec { name: "done".to_owned(), mode, mapping_digest: "first mapping".to_owned() };
     DestinationSpec { name: name.to_owned(), connector: "fake".to_owned(), routes: vec![route] }
 }
 
 impl Ledger {
     pub(crate) async fn new() -> Self {
+        Self::with_routes(RouteMode::State).await
+    }
+
+    pub(crate) async fn with_routes(mode: RouteMode) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let clock = Arc::new(HandClock(NOW.into()));
+        let clock = HandClock::at(NOW);
         let store = Arc::new(open(folder.path(), Arc::clone(&clock), 1));
-        let mut topology = store.sync_topology(vec![spec("hr")]).await.expect("keeps the destinations");
+        let mut topology = store.sync_topology(vec![spec("hr", mode)]).await.expect("keeps the destinations");
         let hr = topology.destinations.remove("hr").expect("was configured");
-        Self { folder, clock, store, hr }
+        Self { folder, clock, store, hr, mode }
     }
 
     /// The daemon's next start finds these destinations in the configuration.
     pub(crate) async fn configure(&self, names: &[&str]) -> BTreeMap<String, DestinationRows> {
-        let specs = names.iter().map(|name| spec(name)).collect();
+        let specs = names.iter().map(|name| spec(name, self.mode)).collect();
         self.store.sync_topology(specs).await.expect("keeps the destinations").destinations
     }
 
     pub(crate) fn later(&self, ms: i64) {
-        self.clock.0.fetch_add(ms, Ordering::SeqCst);
+        self.clock.later(ms);
     }
 
     pub(crate) fn clock_ms(&self) -> i64 {
@@ -135,7 +151,7 @@ impl Ledger {
                 destination: self.hr.id,
                 route: self.hr.routes["done"].id,
                 record: RecordKind::Completion,
-                mode: RouteMode::State,
+                mode: self.mode,
                 slot: SlotRule::Record,
                 history: History::All,
                 first_seen_at: self.hr.first_seen_at,
@@ -194,7 +210,12 @@ impl Ledger {
         count
     }
 
-    fn outcome(&self, due: &DueDelivery, remote: &str, says: &Says) -> Outcome {
+    pub(crate) fn outcome(&self, due: &DueDelivery, remote: &str, says: &Says) -> Outcome {
+        let parked = |cause: &Cause, is_unknown| Next::Parked {
+            cause: cause.clone(),
+            detail: "the target says no".to_owned(),
+            is_unknown,
+        };
         let (outcome, status, next) = match says {
             Says::Takes => {
                 let held = Held {
@@ -204,11 +225,8 @@ impl Ledger {
                 };
                 ("taken", 201, Next::Settled(held))
             }
-            Says::Refuses(cause) => (
-                "rejected",
-                400,
-                Next::Parked { cause: cause.clone(), detail: "the target says no".to_owned(), is_unknown: false },
-            ),
+            Says::Refuses(cause) => ("rejected", 400, parked(cause, false)),
+            Says::Nothing(cause) => ("ambiguous", 504, parked(cause, true)),
         };
         Outcome {
             delivery: due.id,

@@ -402,75 +402,63 @@ fn sync_route(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicI64, Ordering};
-
     use super::*;
-    use crate::domain::chance::Generator;
-    use crate::domain::time::Clock;
-    use crate::store::{NextLane, Open, Threading};
+    use crate::store::NextLane;
+    use crate::store::tests::{Ledger, NOW};
 
-    struct FixedClock(AtomicI64);
-
-    impl Clock for FixedClock {
-        fn now(&self) -> Timestamp {
-            Timestamp(self.0.load(Ordering::SeqCst))
-        }
+    fn at(ms: i64) -> Timestamp {
+        Timestamp(NOW + ms)
     }
 
-    /// A paused destination's cause and end.
-    async fn pause(store: &Store, id: DestinationId) -> Option<(String, Option<i64>)> {
-        match store.next_lane(id).await.expect("the store works") {
-            NextLane::Paused { cause, until } => Some((cause, until.map(|at| at.0))),
+    /// A paused destination's cause and end, in milliseconds after the beginning.
+    async fn pause(ledger: &Ledger) -> Option<(String, Option<i64>)> {
+        match ledger.store.next_lane(ledger.hr.id).await.expect("the store works") {
+            NextLane::Paused { cause, until } => Some((cause, until.map(|at| at.0 - NOW))),
             NextLane::Due(_) | NextLane::Rest(_) | NextLane::Retired => None,
         }
     }
 
+    async fn pause_for(ledger: &Ledger, cause: &str, until: Option<i64>) {
+        ledger.store.pause_destination(ledger.hr.id, cause, until.map(at)).await.expect("pauses");
+    }
+
+    async fn resume(ledger: &Ledger) -> Option<Timestamp> {
+        ledger.store.resume_destination(ledger.hr.id).await.expect("resumes")
+    }
+
     #[tokio::test]
     async fn the_time_that_a_target_asked_for_outlives_an_operators_pause_and_resume() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let clock = Arc::new(FixedClock(1_000.into()));
-        let store = Open {
-            path: folder.path().to_owned(),
-            installation: "test".to_owned(),
-            threading: Threading::Inline,
-            clock: clock.clone(),
-            entropy: Arc::new(Generator::seeded(1)),
-            pages_max: None,
-        }
-        .open()
-        .expect("the store opens");
-        let spec = DestinationSpec { name: "hr".to_owned(), connector: "fake".to_owned(), routes: Vec::new() };
-        let id = store.sync_topology(vec![spec]).await.expect("keeps it").destinations["hr"].id;
+        let ledger = Ledger::new().await;
+        let by_operator = Some((OPERATOR.to_owned(), None));
         // Asked before and during the operator's pause: the later end counts.
-        store.pause_destination(id, THROTTLED, Some(Timestamp(5_000))).await.expect("pauses");
-        store.pause_destination(id, OPERATOR, None).await.expect("pauses");
-        store.pause_destination(id, THROTTLED, Some(Timestamp(9_000))).await.expect("pauses");
-        assert_eq!(pause(&store, id).await, Some((OPERATOR.to_owned(), None)));
-        store.end_pause(id).await.expect("changes nothing");
-        assert_eq!(pause(&store, id).await, Some((OPERATOR.to_owned(), None)), "only a person ends it");
-        assert_eq!(store.resume_destination(id).await.expect("resumes"), Some(Timestamp(9_000)));
-        assert_eq!(pause(&store, id).await, Some((THROTTLED.to_owned(), Some(9_000))));
-        assert_eq!(store.resume_destination(id).await.expect("resumes"), Some(Timestamp(9_000)), "not even twice");
-        clock.0.store(9_000, Ordering::SeqCst);
-        assert_eq!(store.resume_destination(id).await.expect("resumes"), None);
-        assert_eq!(pause(&store, id).await, None);
+        pause_for(&ledger, THROTTLED, Some(5_000)).await;
+        pause_for(&ledger, OPERATOR, None).await;
+        pause_for(&ledger, THROTTLED, Some(9_000)).await;
+        assert_eq!(pause(&ledger).await, by_operator);
+        ledger.store.end_pause(ledger.hr.id).await.expect("changes nothing");
+        assert_eq!(pause(&ledger).await, by_operator, "only a person ends it");
+        assert_eq!(resume(&ledger).await, Some(at(9_000)));
+        assert_eq!(pause(&ledger).await, Some((THROTTLED.to_owned(), Some(9_000))));
+        assert_eq!(resume(&ledger).await, Some(at(9_000)), "not even twice");
+        assert_eq!(ledger.store.rebase_destination(ledger.hr.id).await.expect("rebases"), Some(at(9_000)));
+        ledger.later(9_000);
+        assert_eq!(resume(&ledger).await, None);
+        assert_eq!(pause(&ledger).await, None);
         // A shorter pause shortens none.
-        store.pause_destination(id, THROTTLED, Some(Timestamp(50_000))).await.expect("pauses");
-        store.pause_destination(id, "circuit_open", Some(Timestamp(30_000))).await.expect("changes nothing");
-        assert_eq!(pause(&store, id).await, Some((THROTTLED.to_owned(), Some(50_000))));
-        clock.0.store(50_000, Ordering::SeqCst);
+        pause_for(&ledger, THROTTLED, Some(50_000)).await;
+        pause_for(&ledger, "circuit_open", Some(30_000)).await;
+        assert_eq!(pause(&ledger).await, Some((THROTTLED.to_owned(), Some(50_000))));
+        ledger.later(41_000);
         // Whoever comes back is paused as before.
-        store.pause_destination(id, OPERATOR, None).await.expect("pauses");
-        store.sync_topology(Vec::new()).await.expect("retires it");
-        assert!(matches!(store.next_lane(id).await, Ok(NextLane::Retired)));
-        let spec = DestinationSpec { name: "hr".to_owned(), connector: "fake".to_owned(), routes: Vec::new() };
-        store.sync_topology(vec![spec]).await.expect("is there again");
-        assert_eq!(pause(&store, id).await, Some((OPERATOR.to_owned(), None)));
-        assert_eq!(store.resume_destination(id).await.expect("resumes"), None);
+        pause_for(&ledger, OPERATOR, None).await;
+        ledger.configure(&[]).await;
+        assert!(matches!(ledger.store.next_lane(ledger.hr.id).await, Ok(NextLane::Retired)));
+        ledger.configure(&["hr"]).await;
+        assert_eq!(pause(&ledger).await, by_operator);
+        assert_eq!(resume(&ledger).await, None);
         // What is no target's wish ends at once.
-        store.pause_destination(id, "unauthorized", Some(Timestamp(99_000))).await.expect("pauses");
-        assert_eq!(store.resume_destination(id).await.expect("resumes"), None);
-        assert_eq!(pause(&store, id).await, None);
+        pause_for(&ledger, "unauthorized", Some(99_000)).await;
+        assert_eq!(resume(&ledger).await, None);
+        assert_eq!(pause(&ledger).await, None);
     }
 }

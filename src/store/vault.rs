@@ -8,7 +8,7 @@ use super::{Store, StoreError};
 use crate::domain::time::Timestamp;
 
 /// Most logins in one hour, also across restarts: a crash loop must not lock the account.
-const LOGINS_PER_HOUR_MAX: i64 = 4;
+pub const LOGINS_PER_HOUR_MAX: i64 = 4;
 
 const HOUR_MS: i64 = 3_600_000;
 

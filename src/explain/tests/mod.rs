@@ -365,7 +365,7 @@ fn cases() -> BTreeMap<String, (LearnerView, Given)> {
     }
     for cause in Cause::examples() {
         let word = cause.word();
-        let word = word.split(':').next().unwrap_or(&word);
+        let word = Cause::kind_of(&word);
         let is_news = matches!(cause, Cause::FoundLate | Cause::WaitedTooLong | Cause::QuietHours | Cause::MaybeLost);
         case(&format!("cause-{word}"), of_cause(&cause), with(vec![if is_news { chat() } else { hr() }]));
     }
@@ -540,7 +540,7 @@ fn each_state_cause_and_way_of_not_being_there_has_its_golden_text() {
     }
     for cause in Cause::examples() {
         let word = cause.word();
-        let word = word.split(':').next().unwrap_or(&word);
+        let word = Cause::kind_of(&word);
         assert!(Path::new(FOLDER).join(format!("cause-{word}.txt")).exists(), "{cause:?} is not told");
     }
 }

@@ -1,5 +1,7 @@
 use std::collections::BTreeSet;
 
+use learnsync_sdk::RouteMode;
+
 use super::*;
 use crate::domain::record::LearnerRecords;
 use crate::store::tests::{Ledger, Says, open};
@@ -15,7 +17,7 @@ async fn restored(ledger: Ledger) -> Ledger {
     ledger.store.back_up(&database, true).expect("copies");
     std::fs::rename(folder.path().join("learnsync.db.keys"), folder.path().join("learnsync.keys")).expect("renames");
     let store = open(folder.path(), ledger.clock.clone(), 2);
-    let ledger = Ledger { folder, clock: ledger.clock, store: store.into(), hr: ledger.hr };
+    let ledger = Ledger { folder, store: store.into(), ..ledger };
     ledger.store.recover_epoch(ledger.hr.id, SETTLE_MS).await.expect("recovers");
     ledger
 }
@@ -84,4 +86,39 @@ async fn who_comes_back_after_a_restore_is_looked_up_first() {
     let looked = &lane.work.due[0];
     assert!(looked.is_uncertain, "it would be written without a look");
     assert_eq!(looked.sending_person.as_deref(), Some("p1"));
+}
+
+#[tokio::test]
+async fn what_was_parked_while_nobody_knew_whether_it_was_taken_is_looked_up_when_it_is_released() {
+    for (says, cause, looks) in
+        [(Says::Nothing(Cause::Poison), "poison", true), (Says::Refuses(Cause::Rejected), "rejected", false)]
+    {
+        let ledger = held().await;
+        ledger.completes(1, "Ana", "Nowak").await;
+        ledger.deliver(&says).await;
+        assert_eq!(ledger.states(), ["parked"]);
+        ledger.store.retry_cause(ledger.hr.id, cause).await.expect("retries");
+        let lane = due(&ledger).await.expect("it is due");
+        let released = &lane.work.due[0];
+        assert_eq!((released.is_uncertain, released.sending_person.is_some()), (looks, looks), "{cause}");
+    }
+}
+
+/// The fact is corrected while its write is under way; answers the delivery's state after the target took it.
+async fn corrected_meanwhile(mode: RouteMode) -> Vec<String> {
+    let ledger = Ledger::with_routes(mode).await;
+    ledger.completes(1, "Ana", "Nowak").await;
+    let lane = due(&ledger).await.expect("it is due");
+    let sent = lane.work.due.iter().map(|due| (due.id, "p1".to_owned())).collect();
+    ledger.store.begin_sending(ledger.hr.id, sent).await.expect("sending is kept");
+    ledger.completes(1, "Ana", "Nowak").await;
+    let outcome = ledger.outcome(&lane.work.due[0], "p1", &Says::Takes);
+    ledger.store.commit_outcomes(ledger.hr.id, vec![outcome]).await.expect("is kept");
+    ledger.states()
+}
+
+#[tokio::test]
+async fn a_fact_that_changes_while_it_is_written_is_written_next_but_not_told_again() {
+    assert_eq!(corrected_meanwhile(RouteMode::State).await, ["pending"]);
+    assert_eq!(corrected_meanwhile(RouteMode::Append).await, ["settled"]);
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text};
 use learnsync::config::History;
+use learnsync::domain::delivery::Cause;
 use learnsync::domain::record::Record;
 use learnsync::store::view::{DeliveryView, LearnerView, RecordView, View};
 use learnsync_sdk::{BlindRepeat, Fields, SlotRule, Value};
@@ -44,7 +45,7 @@ pub(crate) fn notice(play: &Play) {
     for row in states {
         play.world.reached("state", &row.word);
         if let Some(cause) = row.cause {
-            play.world.reached("cause", cause.split(':').next().unwrap_or(&cause));
+            play.world.reached("cause", Cause::kind_of(&cause));
         }
     }
 }
@@ -278,7 +279,7 @@ fn delivered(play: &Play, planned: &Planned, known: &LearnerView, record: &Recor
     let external_id = known.learner.as_ref().and_then(|learner| learner.external_id.clone()).unwrap_or_default();
     let course = facts.course.as_ref().map_or(facts.title.clone(), |course| course.name.clone());
     let cause = delivery.cause.clone().unwrap_or_default();
-    let kind = cause.split(':').next().unwrap_or_default();
+    let kind = Cause::kind_of(&cause);
     let is_explained = match (delivery.state.as_str(), kind) {
         ("settled", _) => {
             match target.kind {

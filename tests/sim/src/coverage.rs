@@ -78,7 +78,7 @@ fn wanted_words() -> Vec<String> {
     let played = |cause: &Cause| !matches!(cause, Cause::Erased);
     let causes = Cause::examples().into_iter().filter(played).map(|cause| {
         let word = cause.word();
-        format!("cause:{}", word.split(':').next().unwrap_or(&word))
+        format!("cause:{}", Cause::kind_of(&word))
     });
     let kinds = ERROR_KINDS.into_iter().map(|kind| format!("error_kind:{kind}"));
     states.chain(causes).chain(kinds).collect()

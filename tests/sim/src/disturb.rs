@@ -7,7 +7,6 @@ use chrono_tz::Tz;
 use learnsync::config::History;
 use learnsync::domain::delivery::OPERATOR;
 use learnsync::domain::time::{LmsTime, Timestamp};
-use learnsync::pipeline::destination::PauseEnd;
 use learnsync::store::StoreError;
 use learnsync_sdk::RecordKind;
 use rand::Rng;
@@ -222,11 +221,7 @@ impl Play {
                 self.named(&name).is_paused_by_operator(false);
                 if let Some(destination) = life.destinations.get(&name) {
                     match life.store.resume_destination(destination.id).await {
-                        Ok(None) => destination.gate.open(),
-                        Ok(Some(asked_until)) => {
-                            destination.gate.open();
-                            destination.gate.close(PauseEnd::At(asked_until));
-                        }
+                        Ok(asked_until) => destination.gate.open(asked_until),
                         Err(StoreError::Full(_)) => return None,
                         Err(error) => self.world.violated("the operator can resume", &error.to_string()),
                     }
@@ -246,11 +241,8 @@ impl Play {
                     target.moves_made_since(0, |mark| self.owner_of(mark, &target));
                 }
                 if let Some(destination) = life.destinations.get(&name) {
-                    let rebased = life.store.rebase_destination(destination.id).await;
-                    destination.gate.rebase();
-                    match rebased {
-                        Ok(None) => {}
-                        Ok(Some(asked_until)) => destination.gate.close(PauseEnd::At(asked_until)),
+                    match life.store.rebase_destination(destination.id).await {
+                        Ok(asked_until) => destination.gate.rebase(asked_until),
                         // They ask again later, as those do whose command is ended by a crash.
                         Err(StoreError::Full(_)) => return None,
                         Err(error) => self.world.violated("the operator can rebase", &error.to_string()),
