@@ -5,7 +5,6 @@ use std::sync::Arc;
 use anyhow::{anyhow, bail};
 use async_trait::async_trait;
 use clap::Args;
-use learnsync_sdk::RecordKind;
 use serde::Serialize;
 
 use super::{Failure, WithConfig, print_json, runtime};
@@ -76,7 +75,7 @@ async fn ask_everybody(checked: &Checked) -> anyhow::Result<()> {
             Ok(probe) => {
                 println!("portal {name}: sees {} learners", probe.learners);
                 for (kind, status) in probe.absent {
-                    println!("  warning: no {} there (HTTP {status}); nothing is concluded about them", plural(kind));
+                    println!("  warning: no {} there (HTTP {status}); nothing is concluded about them", kind.plural());
                 }
             }
             Err(error) => {
@@ -101,14 +100,6 @@ async fn ask_everybody(checked: &Checked) -> anyhow::Result<()> {
         );
     }
     Ok(())
-}
-
-fn plural(kind: RecordKind) -> &'static str {
-    match kind {
-        RecordKind::Completion => "completions",
-        RecordKind::Certificate => "certificates",
-        RecordKind::Competency => "competencies",
-    }
 }
 
 /// A check keeps no token.

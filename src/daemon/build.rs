@@ -133,6 +133,7 @@ impl BuiltDestination {
             pace: Pace::new(self.description.batch_interval_ms),
             telling: self.telling.clone(),
             unkept: std::sync::Mutex::default(),
+            settling: crate::pipeline::settling::Settling::default(),
             references: References::default(),
         }
     }

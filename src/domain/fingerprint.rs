@@ -6,24 +6,50 @@
 use super::record::Record;
 
 /// The version that new fingerprints are made with.
-pub const VERSION: i64 = 1;
+pub const VERSION: i64 = 2;
 
 /// The fields of each version, oldest first.
-const FIELDS: &[&[&str]] = &[&[
-    "kind",
-    "id",
-    "learner_id",
-    "title",
-    "achieved",
-    "valid_until",
-    "course.id",
-    "course.name",
-    "course.external_id",
-    "score",
-    "credits",
-    "minutes",
-    "notes",
-]];
+const FIELDS: &[&[&str]] = &[
+    &[
+        "kind",
+        "id",
+        "learner_id",
+        "title",
+        "achieved",
+        "valid_until",
+        "course.id",
+        "course.name",
+        "course.external_id",
+        "score",
+        "credits",
+        "minutes",
+        "notes",
+    ],
+    &[
+        "kind",
+        "id",
+        "learner_id",
+        "title",
+        "achieved",
+        "valid_until",
+        "course.id",
+        "course.name",
+        "course.external_id",
+        "score",
+        "credits",
+        "minutes",
+        "notes",
+        "external_id",
+        "standing",
+        "by",
+        "session.id",
+        "session.name",
+        "department",
+        "category",
+        "members",
+        "is_as_seen",
+    ],
+];
 
 /// What a program before the first release might have written: tests upgrade from it.
 #[cfg(test)]
@@ -69,6 +95,15 @@ fn field(record: &Record, name: &str) -> Option<String> {
         "credits" => record.credits.map(|number| number.to_string()),
         "minutes" => record.minutes.map(|number| number.to_string()),
         "notes" => record.notes.clone(),
+        "external_id" => record.external_id.clone(),
+        "standing" => record.standing.map(|standing| standing.as_str().to_owned()),
+        "by" => record.by.clone(),
+        "session.id" => record.session.as_ref().map(|session| session.id.clone()),
+        "session.name" => record.session.as_ref().map(|session| session.name.clone()),
+        "department" => record.department.clone(),
+        "category" => record.category.clone(),
+        "members" => record.members.map(|count| count.to_string()),
+        "is_as_seen" => record.is_as_seen.then(|| "true".to_owned()),
         other => unreachable!("no version of the fingerprint names a field {other}"),
     }
 }
@@ -78,34 +113,32 @@ mod tests {
     use learnsync_sdk::RecordKind;
 
     use super::*;
-    use crate::domain::record::Course;
+    use crate::domain::record::{Course, Standing};
     use crate::domain::time::{LmsTime, Timestamp};
 
     fn record() -> Record {
         Record {
-            kind: RecordKind::Completion,
-            id: "e1".to_owned(),
-            learner_id: "u1".to_owned(),
             title: "Fire Safety".to_owned(),
             achieved: Some(LmsTime::Instant(Timestamp(1_000))),
-            valid_until: None,
             course: Some(Course { id: "c1".to_owned(), name: "Fire Safety".to_owned(), external_id: None }),
             score: Some(90.0),
-            credits: None,
-            minutes: None,
-            notes: None,
+            ..Record::new(RecordKind::Completion, "e1", "u1")
         }
     }
 
     #[test]
     fn every_change_of_a_fact_changes_the_canonical_bytes() {
-        let changes: [fn(&mut Record); 6] = [
+        let changes: [fn(&mut Record); 10] = [
             |record| record.title.push('!'),
             |record| record.achieved = None,
             |record| record.score = Some(91.0),
             |record| record.credits = Some(0.0),
             |record| record.course = None,
             |record| record.notes = Some(String::new()),
+            |record| record.standing = Some(Standing::Active),
+            |record| record.by = Some("a".to_owned()),
+            |record| record.members = Some(0),
+            |record| record.is_as_seen = true,
         ];
         for change in changes {
             let mut changed = record();

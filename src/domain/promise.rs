@@ -44,19 +44,7 @@ mod tests {
     use super::*;
 
     fn certificate(achieved: LmsTime) -> Record {
-        Record {
-            kind: RecordKind::Certificate,
-            id: "c".to_owned(),
-            learner_id: "u".to_owned(),
-            title: String::new(),
-            achieved: Some(achieved),
-            valid_until: None,
-            course: None,
-            score: None,
-            credits: None,
-            minutes: None,
-            notes: None,
-        }
+        Record { achieved: Some(achieved), ..Record::new(RecordKind::Certificate, "c", "u") }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::states::Case;
-use super::words::{day, kind, moment, name, soon};
+use super::words::{day, moment, name, soon};
 use super::{Answer, Given, Help, Place, Said, Who, next_night, states, unplanned};
 use crate::domain::delivery::{DeliveryState, Promise};
 use crate::domain::promise::keeps;
@@ -150,7 +150,7 @@ fn about(learner: &LearnerView, given: &Given) -> Vec<String> {
             "A webhook of {} told of a {} that the LMS does not show yet: the LMS sometimes shows a fact later than it tells of \
              it. They are read again {}, and in the night at the latest.",
             at(promise.received_at),
-            kind(promise.kind),
+            promise.kind.noun(),
             learner.next_read_at.map_or_else(|| "soon".to_owned(), |next| soon(next, given.now, given.zone))
         ));
     }
@@ -159,7 +159,7 @@ fn about(learner: &LearnerView, given: &Given) -> Vec<String> {
             "A webhook of {} told of a {} that the LMS did not show in the quarter of an hour after it. If it is there by now, it is \
              found {}; to have it at once, the administrator of learnsync runs `learnsync reconcile`.",
             at(promise.received_at),
-            kind(promise.kind),
+            promise.kind.noun(),
             next_night(given)
         ));
     }
@@ -182,7 +182,7 @@ fn record_story(learner: &LearnerView, record: &RecordView, given: &Given, only:
         achieved: facts.achieved.map(|at| at.to_string()),
         valid_until: facts.valid_until.map(|at| at.to_string()),
         state: record.state.clone(),
-        headline: format!("{} \"{}\" {achieved}{valid}", super::words::capital(kind(facts.kind)), facts.title),
+        headline: format!("{} \"{}\" {achieved}{valid}", super::words::capital(facts.kind.noun()), facts.title),
         origin: origin(learner, record, given),
         answers: answers(learner, record, given, only),
     }

@@ -4,7 +4,7 @@ use learnsync_sdk::Learner;
 use serde::Serialize;
 
 use super::story::{is_about, titles};
-use super::words::{counted, day, kind, moment, name, soon};
+use super::words::{counted, day, moment, name, soon};
 use super::{Given, Help, Who, next_night};
 use crate::config::nearest;
 use crate::domain::record::Record;
@@ -154,7 +154,7 @@ fn shown(
         has_it |= !about.is_empty();
         for facts in about.iter().take(SHOWN_MAX) {
             let at = facts.achieved.map(|at| format!(" of {}", day(at, given.zone))).unwrap_or_default();
-            lines.push(format!("It shows a {} \"{}\"{at}.", kind(facts.kind), facts.title));
+            lines.push(format!("It shows a {} \"{}\"{at}.", facts.kind.noun(), facts.title));
         }
         if about.len() > SHOWN_MAX {
             lines.push(format!("And {} more.", about.len() - SHOWN_MAX));

@@ -1,9 +1,7 @@
 //! Why a record has no delivery at a destination: the walk from the configuration to the next reading, up to the first true answer.
 
-use learnsync_sdk::RecordKind;
-
 use super::states::still;
-use super::words::{capital, day, kind, kinds, listed, soon};
+use super::words::{day, listed, soon};
 use super::{Given, Help, Place, Said, Standing, Verdict, Who, next_night};
 use crate::pipeline::plan::slot_of;
 use crate::store::view::{LearnerView, RecordView};
@@ -31,8 +29,8 @@ pub(super) fn said(learner: &LearnerView, record: &RecordView, place: &Place<'_>
     let routes = place.configured.map(|configured| configured.routes.as_slice()).unwrap_or_default();
     let Some(route) = routes.iter().find(|route| route.record == record.facts.kind) else {
         let taken: Vec<String> =
-            routes.iter().map(|route| format!("{} (route \"{}\")", kinds(route.record), route.name)).collect();
-        let wanted = kinds(record.facts.kind);
+            routes.iter().map(|route| format!("{} (route \"{}\")", route.record.plural(), route.name)).collect();
+        let wanted = record.facts.kind.plural();
         let because = format!("{} lets it take {}; no route takes {wanted}.", place.file(given), listed(&taken));
         let key = place.key("routes.<a name>");
         let what = format!(
@@ -53,7 +51,7 @@ pub(super) fn said(learner: &LearnerView, record: &RecordView, place: &Place<'_>
     });
     if let Some(holder) = holder {
         return of(
-            format!("another {} of the same course stands in its place", kind(record.facts.kind)),
+            format!("another {} of the same course stands in its place", record.facts.kind.noun()),
             format!(
                 "{label} has one place for each person and course. \"{}\"{} holds it, because it is valid longer or is newer.",
                 holder.facts.title,
@@ -77,17 +75,9 @@ pub(super) fn said(learner: &LearnerView, record: &RecordView, place: &Place<'_>
         next_at: at,
         ..of(
             "it was read from the LMS before it could go there".to_owned(),
-            format!("{} reached learnsync, and {label} takes it only since then.", capital(article(record.facts.kind))),
+            format!("The {} reached learnsync, and {label} takes it only since then.", record.facts.kind.noun()),
             format!("The learner is read again {when}; then it is written."),
             Help::by(Who::Administrator, "to have it at once, run `learnsync reconcile`; else wait."),
         )
-    }
-}
-
-fn article(kind: RecordKind) -> &'static str {
-    match kind {
-        RecordKind::Completion => "the completion",
-        RecordKind::Certificate => "the certificate",
-        RecordKind::Competency => "the competency",
     }
 }

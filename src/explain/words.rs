@@ -1,7 +1,7 @@
 //! How instants, days, spans, counts and people are said.
 
 use chrono_tz::Tz;
-use learnsync_sdk::{Learner, RecordKind};
+use learnsync_sdk::Learner;
 
 use crate::domain::time::{LmsTime, Timestamp};
 
@@ -79,24 +79,6 @@ pub(super) fn name(learner: Option<&Learner>) -> String {
         .filter(|word| !word.is_empty())
         .collect();
     if words.is_empty() { "this learner".to_owned() } else { words.join(" ") }
-}
-
-/// The kind with an article: `a completion`.
-pub(super) fn kind(kind: RecordKind) -> &'static str {
-    match kind {
-        RecordKind::Completion => "completion",
-        RecordKind::Certificate => "certificate",
-        RecordKind::Competency => "competency",
-    }
-}
-
-/// The kind when there are many.
-pub(super) fn kinds(kind: RecordKind) -> &'static str {
-    match kind {
-        RecordKind::Completion => "completions",
-        RecordKind::Certificate => "certificates",
-        RecordKind::Competency => "competencies",
-    }
 }
 
 /// `a, b and c`.

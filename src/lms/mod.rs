@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use learnsync_sdk::{Learner, RecordKind, RetryAfter};
 
-pub use crate::domain::record::LearnerRecords;
+pub use crate::domain::record::ReadRecords;
 
 /// All that the pipeline asks of an LMS. Every answer is a complete read or an error: a partial read is never an answer.
 #[async_trait]
@@ -16,7 +16,7 @@ pub trait Lms: Send + Sync {
     async fn learner(&self, id: &str) -> Result<Option<Learner>, LmsError>;
 
     /// All records of a learner, each kind read to its end.
-    async fn records(&self, learner_id: &str) -> Result<LearnerRecords, LmsError>;
+    async fn records(&self, learner_id: &str) -> Result<ReadRecords, LmsError>;
 
     /// One page of the learners that we may see, sorted by id; for the sweep.
     async fn learner_ids(&self, page: u32) -> Result<LearnerPage, LmsError>;

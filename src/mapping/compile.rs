@@ -227,9 +227,6 @@ fn digest(fields: &BTreeMap<String, SourceConfig>, zone: Tz, references: &BTreeM
 fn sample() -> Record {
     let at = LmsTime::Instant(Timestamp(1_800_000_000_000));
     Record {
-        kind: RecordKind::Completion,
-        id: "sample".to_owned(),
-        learner_id: "sample".to_owned(),
         title: "Sample".to_owned(),
         achieved: Some(at),
         valid_until: Some(at),
@@ -242,6 +239,7 @@ fn sample() -> Record {
         credits: Some(1.0),
         minutes: Some(30.0),
         notes: Some("sample".to_owned()),
+        ..Record::new(RecordKind::Completion, "sample", "sample")
     }
 }
 

@@ -29,21 +29,16 @@ fn record() -> Record {
     // 23:30 in New York on the third of March.
     let at = Utc.with_ymd_and_hms(2026, 3, 4, 4, 30, 0).single().expect("an instant");
     Record {
-        kind: RecordKind::Completion,
-        id: "e1".to_owned(),
-        learner_id: "u1".to_owned(),
         title: "Fire Safety".to_owned(),
         achieved: Some(LmsTime::Instant(Timestamp::from(at))),
-        valid_until: None,
         course: Some(Course {
             id: "c1".to_owned(),
             name: "Fire Safety".to_owned(),
             external_id: Some("FS-1".to_owned()),
         }),
         score: Some(90.0),
-        credits: None,
         minutes: Some(100.0),
-        notes: None,
+        ..Record::new(RecordKind::Completion, "e1", "u1")
     }
 }
 

@@ -213,7 +213,12 @@ impl Deliver {
             return Ok(());
         }
         if self.destination.description.claims(Claim::ReadBack) {
-            return self.look(work, due, remote_person).await;
+            let (settling, settled): (Vec<_>, Vec<_>) =
+                due.into_iter().partition(|due| self.destination.settling.rest_of(due.id).is_some());
+            if !settling.is_empty() {
+                self.commit(settling.into_iter().map(|due| self.still_settling(due)).collect()).await?;
+            }
+            return if settled.is_empty() { Ok(()) } else { self.look(work, settled, remote_person).await };
         }
         let outcomes = due.into_iter().map(|due| Outcome {
             delivery: due.id,
@@ -225,6 +230,13 @@ impl Deliver {
             },
         });
         self.commit(outcomes.collect()).await
+    }
+
+    /// Due by the wall clock, which was set forward: the target may still be committing, and a look would find nothing.
+    fn still_settling(&self, due: &DueDelivery) -> Outcome {
+        let rest = self.destination.settling.rest_of(due.id).unwrap_or_default();
+        let next = Next::Uncertain { due_at: self.clock.now().plus(rest), counts: false };
+        Outcome { delivery: due.id, fingerprint: due.fingerprint.clone(), attempt: None, next }
     }
 
     /// The person's id in the target; none when there is nobody to write to, which is committed by then.
@@ -448,9 +460,17 @@ impl Deliver {
         // From here on `sending` is on disk: whatever fails, somebody must look these up.
         let kept = self.write_begun(&ready, slot).await;
         if kept.is_err() {
+            begun.iter().for_each(|id| self.begin_settling(*id));
             self.unkept().extend(begun);
         }
         kept
+    }
+
+    fn begin_settling(&self, id: DeliveryId) {
+        if !fail_point::is_broken_on_purpose("settle") {
+            let settle = Duration::from_secs(self.destination.description.settle_seconds.into());
+            self.destination.settling.begin(id, settle);
+        }
     }
 
     fn unkept(&self) -> MutexGuard<'_, Vec<DeliveryId>> {
@@ -540,6 +560,9 @@ impl Deliver {
             }
             Err(error) => {
                 let mut failed = self.failed(&item.due, item.person, &error, During::Write);
+                if error.kind == ErrorKind::Ambiguous {
+                    self.begin_settling(item.due.id);
+                }
                 if error.kind == ErrorKind::Unmatched && matches!(item.step, Step::Moves) {
                     // Whoever held it is gone, and their rows with them.
                     failed.next = Next::Known { person: item.change.person.clone(), learner: None, row: None };

@@ -8,6 +8,7 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use super::breaker::Breaker;
 use super::pace::Pace;
+use super::settling::Settling;
 use super::telling::Telling;
 use crate::domain::ids::{DeliveryId, DestinationId, MappingId, RouteId};
 use crate::domain::time::{Clock, Timestamp};
@@ -59,6 +60,8 @@ pub struct Destination {
     pub telling: Telling,
     /// Writes whose outcome could not be kept: the store failed between them and their commit.
     pub unkept: Mutex<Vec<DeliveryId>>,
+    /// Writes whose outcome is unknown, and that the target may still be committing.
+    pub settling: Settling,
     /// Lists and keeps reference data.
     pub references: References,
 }

@@ -10,5 +10,6 @@ pub mod portal;
 pub mod pulse;
 pub mod refresh;
 pub mod retry;
+pub mod settling;
 pub mod telling;
 pub mod worker;

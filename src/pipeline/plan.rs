@@ -195,19 +195,8 @@ mod tests {
     }
 
     fn facts(achieved: Option<LmsTime>, deliveries: Vec<KnownDelivery>) -> PersonFacts {
-        let record = Record {
-            kind: RecordKind::Completion,
-            id: "e".to_owned(),
-            learner_id: "u".to_owned(),
-            title: "Fire Safety".to_owned(),
-            achieved,
-            valid_until: None,
-            course: None,
-            score: None,
-            credits: None,
-            minutes: None,
-            notes: None,
-        };
+        let record =
+            Record { title: "Fire Safety".to_owned(), achieved, ..Record::new(RecordKind::Completion, "e", "u") };
         PersonFacts {
             now: NOW,
             records: vec![KnownRecord { id: RecordId(7), record, fingerprint: vec![1] }],

@@ -11,7 +11,7 @@ use super::portal::{Portal, REFUSED_MS};
 use super::retry::backoff_ms;
 use super::worker::{Bell, Turn, Work};
 use crate::domain::chance::Entropy;
-use crate::domain::record::LearnerRecords;
+use crate::domain::record::ReadRecords;
 use crate::domain::time::{Clock, Timestamp};
 use crate::fail_point;
 use crate::lms::LmsError;
@@ -101,7 +101,7 @@ impl Refresh {
         }
         let records = match learner {
             Some(_) => portal.lms.records(&claimed.lms_id).await?,
-            None => LearnerRecords::default(),
+            None => ReadRecords::default(),
         };
         Ok(Some(Read { started_at, learner, records }))
     }

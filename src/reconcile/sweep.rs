@@ -131,7 +131,7 @@ mod tests {
 
     use super::*;
     use crate::domain::chance::Generator;
-    use crate::lms::{LearnerPage, LearnerRecords, Lms, Probe};
+    use crate::lms::{LearnerPage, Lms, Probe, ReadRecords};
     use crate::store::tests::Ledger;
 
     /// An LMS of three pages, and which of them were read.
@@ -144,7 +144,7 @@ mod tests {
             Ok(None)
         }
 
-        async fn records(&self, _learner_id: &str) -> Result<LearnerRecords, LmsError> {
+        async fn records(&self, _learner_id: &str) -> Result<ReadRecords, LmsError> {
             Err(LmsError::Forbidden("it".to_owned()))
         }
 

@@ -12,7 +12,7 @@ use crate::domain::delivery::{DeliveryState, KnownDelivery, KnownRecord, PersonF
 use crate::domain::fingerprint;
 use crate::domain::ids::{DeliveryId, DestinationId, RecordId, RouteId, SubjectId};
 use crate::domain::promise::{keeps, reread_after_ms};
-use crate::domain::record::{LearnerRecords, Record};
+use crate::domain::record::{ReadRecords, Record};
 use crate::domain::time::{LmsTime, Timestamp};
 use crate::fail_point;
 
@@ -51,7 +51,7 @@ pub struct Read {
     /// The profile; none when the LMS answered 404.
     pub learner: Option<Learner>,
     /// The records.
-    pub records: LearnerRecords,
+    pub records: ReadRecords,
 }
 
 /// What a refresh came to.
@@ -677,17 +677,10 @@ mod tests {
 
     fn completion(score: f64, achieved_ms: i64) -> Record {
         Record {
-            kind: RecordKind::Completion,
-            id: "e1".to_owned(),
-            learner_id: USER.to_owned(),
             title: "Fire Safety".to_owned(),
             achieved: Some(LmsTime::Instant(Timestamp(achieved_ms))),
-            valid_until: None,
-            course: None,
             score: Some(score),
-            credits: None,
-            minutes: None,
-            notes: None,
+            ..Record::new(RecordKind::Completion, "e1", USER.to_owned())
         }
     }
 
@@ -740,7 +733,7 @@ mod tests {
             records: Vec<Record>,
         ) -> RefreshCounts {
             let learner = Learner { id: USER.to_owned(), is_active: true, ..Learner::default() };
-            let records = LearnerRecords { records, complete: BTreeSet::from([RecordKind::Completion]) };
+            let records = ReadRecords { records, complete: BTreeSet::from([RecordKind::Completion]) };
             let read = Read { started_at, learner: Some(learner), records };
             let plan = self.plan.clone();
             self.store

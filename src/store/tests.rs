@@ -16,7 +16,7 @@ use crate::domain::chance::Generator;
 use crate::domain::delivery::{Attempt, AttemptAction, Cause, DueDelivery, Held, LinkFound, Next, Outcome};
 use crate::domain::event::{EventName, RawEvent, Reading};
 use crate::domain::ids::PersonId;
-use crate::domain::record::{LearnerRecords, Record};
+use crate::domain::record::{ReadRecords, Record};
 use crate::domain::time::{Clock, LmsTime, Timestamp};
 use crate::pipeline::plan::{Plan, PlannedRoute};
 use crate::pipeline::telling::Telling;
@@ -132,19 +132,11 @@ impl Ledger {
             ..Learner::default()
         };
         let record = Record {
-            kind: RecordKind::Completion,
-            id: format!("e{number}"),
-            learner_id: lms_id(number),
             title: "Fire safety".to_owned(),
             achieved: Some(LmsTime::Instant(self.clock.now())),
-            valid_until: None,
-            course: None,
-            score: None,
-            credits: None,
-            minutes: None,
-            notes: None,
+            ..Record::new(RecordKind::Completion, format!("e{number}"), lms_id(number))
         };
-        let records = LearnerRecords { records: vec![record], complete: BTreeSet::from([RecordKind::Completion]) };
+        let records = ReadRecords { records: vec![record], complete: BTreeSet::from([RecordKind::Completion]) };
         let read = Read { started_at: self.clock.now(), learner: Some(learner), records };
         let plan = Plan {
             routes: vec![PlannedRoute {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The kinds of facts that an LMS holds about a learner.
+/// The kinds of facts that an LMS holds: about a learner, or about what it offers (its catalogue).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RecordKind {
@@ -12,11 +12,39 @@ pub enum RecordKind {
     Certificate,
     /// A competency was awarded.
     Competency,
+    /// Credits were awarded with a course.
+    CreditAward,
+    /// A session of an instructor-led course was attended.
+    SessionAttendance,
+    /// A learning path was completed.
+    LearningPath,
+    /// A self-assessment was completed.
+    SelfAssessment,
+    /// The learner themselves: who they are, whether they are active.
+    Person,
+    /// A department.
+    Department,
+    /// A group.
+    Group,
+    /// A course: online, instructor-led, a curriculum or a bundle.
+    Course,
 }
 
 impl RecordKind {
     /// All kinds, in the order of tables and reports.
-    pub const ALL: [Self; 3] = [Self::Completion, Self::Certificate, Self::Competency];
+    pub const ALL: [Self; 11] = [
+        Self::Completion,
+        Self::Certificate,
+        Self::Competency,
+        Self::CreditAward,
+        Self::SessionAttendance,
+        Self::LearningPath,
+        Self::SelfAssessment,
+        Self::Person,
+        Self::Department,
+        Self::Group,
+        Self::Course,
+    ];
 
     /// The word for this kind in configuration, keys and reports.
     #[must_use]
@@ -25,7 +53,57 @@ impl RecordKind {
             Self::Completion => "completion",
             Self::Certificate => "certificate",
             Self::Competency => "competency",
+            Self::CreditAward => "credit_award",
+            Self::SessionAttendance => "session_attendance",
+            Self::LearningPath => "learning_path",
+            Self::SelfAssessment => "self_assessment",
+            Self::Person => "person",
+            Self::Department => "department",
+            Self::Group => "group",
+            Self::Course => "course",
         }
+    }
+
+    /// What people call one: `the credit award`.
+    #[must_use]
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::CreditAward => "credit award",
+            Self::SessionAttendance => "session attendance",
+            Self::LearningPath => "learning path",
+            Self::SelfAssessment => "self-assessment",
+            Self::Completion
+            | Self::Certificate
+            | Self::Competency
+            | Self::Person
+            | Self::Department
+            | Self::Group
+            | Self::Course => self.as_str(),
+        }
+    }
+
+    /// What people call several.
+    #[must_use]
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::Completion => "completions",
+            Self::Certificate => "certificates",
+            Self::Competency => "competencies",
+            Self::CreditAward => "credit awards",
+            Self::SessionAttendance => "session attendances",
+            Self::LearningPath => "learning paths",
+            Self::SelfAssessment => "self-assessments",
+            Self::Person => "people",
+            Self::Department => "departments",
+            Self::Group => "groups",
+            Self::Course => "courses",
+        }
+    }
+
+    /// Whether it is a fact about a learner; the others are what the LMS offers, and nobody's.
+    #[must_use]
+    pub fn is_about_learner(self) -> bool {
+        !matches!(self, Self::Department | Self::Group | Self::Course)
     }
 
     /// The kind with this word.

@@ -9,7 +9,7 @@ use super::*;
 use crate::domain::chance::Generator;
 use crate::domain::delivery::{LinkFound, Next, Outcome};
 use crate::domain::event::{EventName, RawEvent, Reading};
-use crate::domain::record::LearnerRecords;
+use crate::domain::record::ReadRecords;
 use crate::domain::time::Clock;
 use crate::pipeline::plan::{Plan, PlannedRoute};
 use crate::pipeline::telling::Telling;
@@ -90,7 +90,7 @@ async fn an_event_an_ambiguous_person_and_a_parked_record_are_explained_from_a_r
     let NextSubject::Dirty(claimed) = store.next_subject().await.expect("claims") else { panic!("one is dirty") };
     let mut fact = facts(RecordKind::Completion, "e1", "Fire Safety");
     fact.achieved = Some(LmsTime::Instant(NOW.plus_ms(-1_000)));
-    let records = LearnerRecords { records: vec![fact], complete: BTreeSet::from([RecordKind::Completion]) };
+    let records = ReadRecords { records: vec![fact], complete: BTreeSet::from([RecordKind::Completion]) };
     let read = Read { started_at: NOW, learner: learner(Vec::new()).learner, records };
     store.complete_refresh(claimed, read, move |facts| plan.changes(facts)).await.expect("is kept");
     let NextLane::Due(lane) = store.next_lane(hr_rows.id).await.expect("claims") else { panic!("one is due") };

@@ -96,17 +96,11 @@ fn at(hour: i64, minute: i64, second: i64) -> Timestamp {
 
 fn facts(kind: RecordKind, id: &str, title: &str) -> Record {
     Record {
-        kind,
-        id: id.to_owned(),
-        learner_id: ID.to_owned(),
         title: title.to_owned(),
         achieved: Some(LmsTime::Instant(at(9, 11, 58))),
-        valid_until: None,
         course: Some(Course { id: "c1".to_owned(), name: "Fire Safety".to_owned(), external_id: None }),
         score: Some(92.0),
-        credits: None,
-        minutes: None,
-        notes: None,
+        ..Record::new(kind, id.to_owned(), ID.to_owned())
     }
 }
 

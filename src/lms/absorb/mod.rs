@@ -24,7 +24,7 @@ use serde_json::Value;
 pub use client::Pauses;
 pub use session::{StoredToken, TokenVault};
 
-use super::{LearnerPage, LearnerRecords, Lms, LmsError, Probe};
+use super::{LearnerPage, Lms, LmsError, Probe, ReadRecords};
 use crate::domain::chance::Entropy;
 use crate::domain::time::Clock;
 use crate::telemetry::Metrics;
@@ -156,6 +156,7 @@ impl Absorb {
             RecordKind::Completion => ("enrollments", format!("/users/{user}/enrollments")),
             RecordKind::Certificate => ("certificates", self.certificates_path.replace("{user}", user)),
             RecordKind::Competency => ("competencies", self.competencies_path.replace("{user}", user)),
+            other => unreachable!("no list of {other} records is read yet"),
         }
     }
 
@@ -192,12 +193,12 @@ impl Lms for Absorb {
         }
     }
 
-    async fn records(&self, learner_id: &str) -> Result<LearnerRecords, LmsError> {
+    async fn records(&self, learner_id: &str) -> Result<ReadRecords, LmsError> {
         let user = segment(learner_id)?;
         let learner_id = plain_id(learner_id);
         let (name, path) = self.path_of(RecordKind::Completion, &user);
         // Without enrolments there is no learner; nothing is concluded from that, whoever asked reads the profile first.
-        let Some(enrolments) = self.client.list(name, &path).await? else { return Ok(LearnerRecords::default()) };
+        let Some(enrolments) = self.client.list(name, &path).await? else { return Ok(ReadRecords::default()) };
         let enrolments: Result<Vec<_>, _> = enrolments.iter().map(|row| records::enrolment(&learner_id, row)).collect();
         let enrolments = enrolments.map_err(misunderstood(&path))?;
         let mut rows = Rows { learner_id: learner_id.clone(), enrolments, awards: Default::default() };
@@ -213,7 +214,7 @@ impl Lms for Absorb {
         let ids = rows.course_ids();
         let courses = futures::future::try_join_all(ids.iter().map(|id| self.course(id))).await?;
         let catalogue = ids.into_iter().zip(courses).collect();
-        Ok(LearnerRecords { records: rows.records(&catalogue), complete })
+        Ok(ReadRecords { records: rows.records(&catalogue), complete })
     }
 
     async fn learner_ids(&self, page: u32) -> Result<LearnerPage, LmsError> {
@@ -241,7 +242,7 @@ impl Lms for Absorb {
         let row = Row::of(first).map_err(misunderstood("/users"))?;
         let id = row.id(&["id"]).ok_or_else(|| misunderstood("/users")("a user has no id".to_owned()))?;
         let user = segment(&id)?;
-        for kind in RecordKind::ALL {
+        for kind in [RecordKind::Completion, RecordKind::Certificate, RecordKind::Competency] {
             let (name, path) = self.path_of(kind, &user);
             match self.client.page(name, &path, 0, 1).await {
                 Ok(Some(_)) => {

@@ -180,9 +180,6 @@ impl Rows {
     fn completion(&self, enrolment: &Enrolment, catalogue: &Catalogue) -> Record {
         let course = course(enrolment.course_id.as_ref(), enrolment.course_name.as_ref(), catalogue);
         Record {
-            kind: RecordKind::Completion,
-            id: enrolment.id.clone(),
-            learner_id: self.learner_id.clone(),
             title: title(None, course.as_ref(), &enrolment.id),
             achieved: enrolment.completed,
             valid_until: enrolment.valid_until,
@@ -190,7 +187,7 @@ impl Rows {
             score: enrolment.score,
             credits: enrolment.credits,
             minutes: enrolment.minutes,
-            notes: None,
+            ..Record::new(RecordKind::Completion, enrolment.id.clone(), self.learner_id.clone())
         }
     }
 
@@ -198,17 +195,12 @@ impl Rows {
         let (course_id, course_name) = self.course_of(award);
         let course = course(course_id.as_ref(), course_name.as_ref(), catalogue);
         Record {
-            kind,
-            id: award.id.clone(),
-            learner_id: self.learner_id.clone(),
             title: title(award.title.as_ref(), course.as_ref(), &award.id),
             achieved: award.achieved,
             valid_until: award.valid_until,
             course,
-            score: None,
-            credits: None,
-            minutes: None,
             notes: award.notes.clone(),
+            ..Record::new(kind, award.id.clone(), self.learner_id.clone())
         }
     }
 

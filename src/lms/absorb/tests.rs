@@ -278,7 +278,7 @@ fn rest(call: &Call) -> Reply {
     }
 }
 
-fn keys(found: &LearnerRecords) -> Vec<String> {
+fn keys(found: &ReadRecords) -> Vec<String> {
     found.records.iter().map(Record::key).collect()
 }
 
@@ -513,7 +513,7 @@ async fn the_vendors_words_about_a_refusal_are_kept_with_the_path() {
 async fn a_404_is_no_learner_and_a_403_is_forbidden() {
     let world = World::new(|_| async { status(404) }).await;
     assert_eq!(world.absorb.learner(USER).await, Ok(None));
-    assert_eq!(world.absorb.records(USER).await, Ok(LearnerRecords::default()));
+    assert_eq!(world.absorb.records(USER).await, Ok(ReadRecords::default()));
     let world = World::new(|_| async { status(403) }).await;
     assert!(matches!(world.absorb.learner(USER).await, Err(LmsError::Forbidden(_))));
     assert!(matches!(world.absorb.records(USER).await, Err(LmsError::Forbidden(_))));

@@ -17,7 +17,7 @@ use super::*;
 use crate::config::{self, History, SourceConfig};
 use crate::domain::chance::Generator;
 use crate::domain::event::{EventName, RawEvent, Reading};
-use crate::domain::record::{LearnerRecords, Record};
+use crate::domain::record::{ReadRecords, Record};
 use crate::domain::time::LmsTime;
 use crate::mapping::Mapping;
 use crate::pipeline::destination::{Gate, References};
@@ -173,6 +173,7 @@ async fn world(setup: Setup) -> World {
         pace: Pace::new(setup.interval_ms),
         telling: telling.clone(),
         unkept: Mutex::default(),
+        settling: crate::pipeline::settling::Settling::default(),
         references: References::default(),
     };
     let planned = PlannedRoute {
@@ -248,20 +249,12 @@ impl World {
             panic!("the learner is dirty")
         };
         let record = Record {
-            kind: RecordKind::Completion,
-            id: format!("e{number}"),
-            learner_id: learner_id(number),
             title: "Fire Safety".to_owned(),
             achieved: Some(LmsTime::Instant(self.clock.now())),
-            valid_until: None,
-            course: None,
-            score: None,
-            credits: None,
-            minutes: None,
-            notes: None,
+            ..Record::new(RecordKind::Completion, format!("e{number}"), learner_id(number))
         };
         let learner = Learner { id: learner_id(number), is_active: true, ..Learner::default() };
-        let records = LearnerRecords { records: vec![record], complete: BTreeSet::from([RecordKind::Completion]) };
+        let records = ReadRecords { records: vec![record], complete: BTreeSet::from([RecordKind::Completion]) };
         let read = Read { started_at: self.clock.now(), learner: Some(learner), records };
         let plan = self.plan.clone();
         self.store.complete_refresh(claimed, read, move |facts| plan.changes(facts)).await.expect("is kept");

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use learnsync_sdk::RouteMode;
 
 use super::*;
-use crate::domain::record::LearnerRecords;
+use crate::domain::record::ReadRecords;
 use crate::store::tests::{Ledger, Says, open};
 use crate::store::{ClaimedLane, NextLane, NextSubject, Read};
 
@@ -76,7 +76,7 @@ async fn who_comes_back_after_a_restore_is_looked_up_first() {
     ledger.store.end_pause(ledger.hr.id).await.expect("ends");
     // Just then the LMS shows nobody of that id: what the ledger says is held counts as held.
     let NextSubject::Dirty(claimed) = ledger.store.next_subject().await.expect("claims") else { panic!("is dirty") };
-    let records = LearnerRecords { records: Vec::new(), complete: BTreeSet::new() };
+    let records = ReadRecords { records: Vec::new(), complete: BTreeSet::new() };
     let read = Read { started_at: Timestamp(ledger.clock_ms()), learner: None, records };
     ledger.store.complete_refresh(claimed, read, |_| Vec::new()).await.expect("is kept");
     assert_eq!(ledger.states(), ["settled"]);

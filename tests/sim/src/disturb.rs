@@ -19,6 +19,9 @@ use crate::play::{BeforeStart, COURSES, End, Event, HOUR_MS, Pin, Play, course_n
 use crate::scenario::DAY_MS;
 use crate::target::{Kind, Target};
 
+/// When an operator asks again for what may not have been kept, in milliseconds.
+const PIN_AGAIN_MS: i64 = 10 * 60_000;
+
 impl Play {
     /// Tries a fault; answers whether the daemon is to be stopped for it.
     pub(crate) async fn disturb(&mut self, fault: Fault, pick: u64, life: &mut Life) -> Option<BeforeStart> {
@@ -252,6 +255,7 @@ impl Play {
                 self.operator_paused.remove(&name);
                 life.ring(&name);
             }
+            End::Pinned(pin) => self.pin_again(pin, life).await,
             End::Restored(backup) => return Some(BeforeStart::Restore(backup)),
         }
         None
@@ -430,10 +434,26 @@ impl Play {
         };
         let Ok(Some(person)) = life.store.person_of(PORTAL, learner).await else { return };
         let remote = format!("{}-b{}", target.person_of(&profile.external_id.unwrap_or_default()), pick % 3);
+        // Planned first: a command that is ended by a crash may have been kept all the same, and its operator asks again.
+        let pin = Pin { destination: name.to_owned(), learner: learner.to_owned(), person: remote.clone() };
+        self.pins.push(pin.clone());
+        self.plan(self.now() + PIN_AGAIN_MS, Event::End(End::Pinned(pin)));
         if life.store.pin_link(destination.id, person, &remote).await.is_ok() {
             self.world.fired(fault, &format!("{learner} is {remote}"));
-            self.pins.push(Pin { destination: name.to_owned(), learner: learner.to_owned(), person: remote });
             life.ring(name);
+        }
+    }
+
+    /// An operator looks whether a pin was kept, and asks again if not.
+    async fn pin_again(&mut self, pin: Pin, life: &Life) {
+        if self.person(&pin.destination, &pin.learner).as_deref() != Some(&pin.person) {
+            return;
+        }
+        let Some(destination) = life.destinations.get(&pin.destination) else { return };
+        let Ok(Some(person)) = life.store.person_of(PORTAL, &pin.learner).await else { return };
+        match life.store.pin_link(destination.id, person, &pin.person).await {
+            Ok(_) => life.ring(&pin.destination),
+            Err(_) => self.plan(self.now() + PIN_AGAIN_MS, Event::End(End::Pinned(pin))),
         }
     }
 }

@@ -22,7 +22,7 @@ impl Hook {
         let name = match kind {
             RecordKind::Completion => "Enrollment Completed by Learner",
             RecordKind::Certificate => "Certificate Awarded",
-            RecordKind::Competency => "Competency Awarded",
+            _ => "Competency Awarded",
         };
         let mut body =
             json!({"eventName": name, "userId": learner, "clientId": "c0ffee00-0000-4000-8000-000000000000"});

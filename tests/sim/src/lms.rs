@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use learnsync::domain::record::{LearnerRecords, Record};
+use learnsync::domain::record::{ReadRecords, Record};
 use learnsync::lms::{LearnerPage, Lms, LmsError, Probe};
-use learnsync_sdk::{Learner, RecordKind, RetryAfter};
+use learnsync_sdk::{Learner, RetryAfter};
 
 use crate::fault::Fault;
+use crate::play::KINDS;
 use crate::world::{World, lock};
 
 /// Learners on a page: few, so that a sweep has pages.
@@ -266,21 +267,21 @@ impl FakeLms {
         Ok(self.profile(id))
     }
 
-    async fn read_records(&self, id: &str) -> Result<LearnerRecords, LmsError> {
+    async fn read_records(&self, id: &str) -> Result<ReadRecords, LmsError> {
         self.enter("lms.records").await?;
-        let complete = RecordKind::ALL.into_iter().collect();
+        let complete = KINDS.into_iter().collect();
         if let Some(fault) = self.take(&[Fault::LmsHalfPage, Fault::LmsEmpty]) {
             self.world.fired(fault, id);
             if fault == Fault::LmsHalfPage {
                 return Err(LmsError::PartialRead("page 2 of 3 broke off".to_owned()));
             }
             self.lied(id);
-            return Ok(LearnerRecords { records: Vec::new(), complete });
+            return Ok(ReadRecords { records: Vec::new(), complete });
         }
         let records = self.facts(id).into_values().collect();
         // What was read was true when the request came; the answer takes its time.
         self.world.takes_ms(1..2_000).await;
-        Ok(LearnerRecords { records, complete })
+        Ok(ReadRecords { records, complete })
     }
 
     async fn read_page(&self, page: u32) -> Result<LearnerPage, LmsError> {
@@ -305,7 +306,7 @@ impl Lms for FakeLms {
         self.leave(&format!("lms.learner {id}"), answer).await
     }
 
-    async fn records(&self, learner_id: &str) -> Result<LearnerRecords, LmsError> {
+    async fn records(&self, learner_id: &str) -> Result<ReadRecords, LmsError> {
         let answer = self.read_records(learner_id).await;
         self.leave(&format!("lms.records {learner_id}"), answer).await
     }

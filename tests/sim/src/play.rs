@@ -27,6 +27,9 @@ use crate::world::{Seen, World, lock};
 /// How many courses there are.
 pub const COURSES: usize = 5;
 
+/// The kinds of facts that learners have here.
+pub const KINDS: [RecordKind; 3] = [RecordKind::Completion, RecordKind::Certificate, RecordKind::Competency];
+
 /// Milliseconds of an hour.
 pub const HOUR_MS: i64 = 3_600_000;
 
@@ -91,6 +94,8 @@ pub enum End {
     Resumed(String),
     /// An operator confirms another account.
     Rebased(String),
+    /// An operator asks again for a pin.
+    Pinned(Pin),
     /// A backup is restored.
     Restored(Box<Backup>),
 }
@@ -140,8 +145,8 @@ pub(crate) enum BeforeStart {
 }
 
 /// A decision of an operator about who somebody is.
-#[derive(Clone)]
-pub(crate) struct Pin {
+#[derive(Clone, Debug)]
+pub struct Pin {
     pub(crate) destination: String,
     pub(crate) learner: String,
     pub(crate) person: String,
@@ -406,7 +411,7 @@ impl Play {
     pub(crate) fn new_record(&mut self, learner: &str, at_ms: i64) -> Record {
         let number = self.next_id;
         self.next_id += 1;
-        let kind = RecordKind::ALL[self.chance.random_range(0..RecordKind::ALL.len())];
+        let kind = KINDS[self.chance.random_range(0..KINDS.len())];
         let course = self.chance.random_range(0..COURSES);
         let name = course_name(course);
         let date = |ms: i64| -> Option<NaiveDate> { Some(Timestamp(ms).utc().date_naive()) };
@@ -414,14 +419,11 @@ impl Play {
             // What is odd in a few records: no date, or a text that no target takes.
             _ if self.chance.random_ratio(1, 25) => None,
             RecordKind::Certificate => date(at_ms).map(LmsTime::Date),
-            RecordKind::Completion | RecordKind::Competency => Some(LmsTime::Instant(Timestamp(at_ms))),
+            _ => Some(LmsTime::Instant(Timestamp(at_ms))),
         };
         let title = if self.chance.random_ratio(1, 25) { name.repeat(8) } else { name.clone() };
         let years = self.chance.random_range(1..4);
         Record {
-            kind,
-            id: format!("{}{number}", &kind.as_str()[..2]),
-            learner_id: learner.to_owned(),
             title,
             achieved,
             valid_until: (kind == RecordKind::Certificate)
@@ -434,9 +436,7 @@ impl Play {
                 external_id: None,
             }),
             score: Some(f64::from(self.chance.random_range(50_u8..=100))),
-            credits: None,
-            minutes: None,
-            notes: None,
+            ..Record::new(kind, format!("{}{number}", &kind.as_str()[..2]), learner.to_owned())
         }
     }
 
