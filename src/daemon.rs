@@ -28,7 +28,7 @@ use crate::http::{AdminListener, Health};
 use crate::pipeline::pulse::Pulse;
 use crate::store::{Open, Store, Threading};
 use crate::telemetry::Metrics;
-pub use assembly::{Assembled, Assembly, Bells};
+pub use assembly::{Assembled, Assembly, Bells, PortalParts};
 pub use build::{BuiltDestination, BuiltPortal, BuiltRoute, Parts, build};
 pub use client::http_client;
 pub use control::ask;

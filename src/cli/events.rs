@@ -22,6 +22,9 @@ enum Command {
         with: WithConfig,
         #[command(flatten)]
         rows: RowsMax,
+        /// Only those in which something is odd: an event that is not on Absorb's list, no learner, a body that cannot be read.
+        #[arg(long)]
+        unrecognised: bool,
         /// Prints JSON.
         #[arg(long)]
         json: bool,
@@ -41,8 +44,8 @@ enum Command {
 
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
     match &options.command {
-        Command::List { with, rows, json } => {
-            let list = with.view()?.list_events(rows.limit).map_err(anyhow::Error::from)?;
+        Command::List { with, rows, unrecognised, json } => {
+            let list = with.view()?.list_events(*unrecognised, rows.limit).map_err(anyhow::Error::from)?;
             if *json {
                 return print_json(&list);
             }

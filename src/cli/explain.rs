@@ -198,7 +198,7 @@ async fn ask_portal(name: &str, portal: &BuiltPortal, who: &str, vault: Borrowed
     let entropy: Arc<dyn Entropy> = Arc::new(Generator::from_os());
     let lms = portal.lms(Arc::new(vault), &clock, &entropy);
     let learners = match Uuid::try_parse(who) {
-        Ok(id) => lms.learner(&id.hyphenated().to_string()).await?.into_iter().collect(),
+        Ok(id) => lms.learner(&id.hyphenated().to_string()).await?.map(|profile| profile.learner).into_iter().collect(),
         Err(_) => lms.learners_named(who).await?,
     };
     let mut found = Vec::with_capacity(learners.len());

@@ -133,7 +133,7 @@ async fn what_is_documented_of_the_json_answers_is_what_the_program_prints() {
     let (receipt, proof) = view.receipt(1).expect("reads").expect("is there");
     compare("receipt show", &receipt, "");
     compare("receipt verify", &proof, "");
-    compare("events list", &view.list_events(1).expect("lists"), "");
+    compare("events list", &view.list_events(false, 1).expect("lists"), "");
     compare("events show", &view.show_event(1).expect("reads").expect("is there"), "event");
     compare("links list", &view.list_links(None, None, 1).expect("lists"), "");
     compare("destinations list", &view.list_destinations().expect("lists"), "");

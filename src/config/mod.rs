@@ -136,6 +136,15 @@ pub struct PortalConfig {
     /// Where a learner's certificates are.
     #[serde(default = "certificates_path")]
     pub certificates_path: String,
+    /// Where a learner's learning paths are; Absorb does not document it. Without it they are taken as their webhooks tell them.
+    #[serde(default)]
+    pub learning_paths_path: Option<String>,
+    /// So many days before its last one a certificate is said to expire.
+    #[serde(default = "expiring_days")]
+    pub expiring_days: u32,
+    /// Names that this portal's webhooks give to events, each with the name on Absorb's list.
+    #[serde(default)]
+    pub event_aliases: BTreeMap<String, String>,
 }
 
 fn utc() -> Tz {
@@ -146,6 +155,9 @@ fn calls_per_second() -> u32 {
 }
 fn calls_at_once() -> usize {
     6
+}
+fn expiring_days() -> u32 {
+    30
 }
 fn competencies_path() -> String {
     "/users/{user}/competencies".to_owned()

@@ -189,6 +189,17 @@ pub static SETTINGS: &[Setting] = &[
         "\"/users/{user}/certificates\"",
     )
     .limit("starts with `/`, contains `{user}`"),
+    optional(
+        "portals.<portal>.learning_paths_path",
+        "Where a learner's learning paths are; Absorb does not document it. Without it they are taken as their webhooks tell them.",
+    )
+    .limit("starts with `/`, contains `{user}`"),
+    default("portals.<portal>.expiring_days", "So many days before its last one a certificate is said to expire.", "30")
+        .range(0, 3_650),
+    optional(
+        "portals.<portal>.event_aliases",
+        "Names that this portal's webhooks give to events, each with the name on Absorb's list.",
+    ).of(Type::Texts),
     optional("destinations", "The destinations, by name.").limit("names: 1 to 32 of `a-z 0-9 - _`").of(Type::Table),
     required("destinations.<destination>.connector", "The connector's name, for example `bamboohr`.")
         .limit("a connector of this build"),

@@ -87,9 +87,9 @@ fn check_portal(name: &str, portal: &PortalConfig, findings: &mut Findings<'_>) 
     findings.unless(!portal.username.trim().is_empty(), &at("username"), || {
         "is blank, name the admin account that only learnsync uses".to_owned()
     });
-    for (setting, path) in
-        [("competencies_path", &portal.competencies_path), ("certificates_path", &portal.certificates_path)]
-    {
+    let paths = [("competencies_path", &portal.competencies_path), ("certificates_path", &portal.certificates_path)];
+    let optional = portal.learning_paths_path.as_ref().map(|path| ("learning_paths_path", path));
+    for (setting, path) in paths.into_iter().chain(optional) {
         findings.unless(path.starts_with('/') && path.contains("{user}"), &at(setting), || {
             format!("\"{path}\" is not a path of a learner, write one such as \"/users/{{user}}/certificates\"")
         });

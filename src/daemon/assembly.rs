@@ -10,8 +10,11 @@ use tracing::info;
 use super::build::BuiltDestination;
 use super::doors;
 use crate::domain::chance::Entropy;
+use crate::domain::subject::SubjectKind;
 use crate::domain::time::Clock;
 use crate::lms::Lms;
+use crate::lms::absorb::payload::Aliases;
+use crate::pipeline::calendar::Calendar;
 use crate::pipeline::deliver::Deliver;
 use crate::pipeline::destination::Destination;
 use crate::pipeline::intake::Intake;
@@ -37,12 +40,22 @@ pub struct Bells {
     pub deliver: BTreeMap<String, Arc<Bell>>,
 }
 
+/// One portal.
+pub struct PortalParts {
+    /// Its LMS client.
+    pub lms: Arc<dyn Lms>,
+    /// How its calendar is read.
+    pub calendar: crate::domain::standing::Calendar,
+    /// The names of events that its configuration adds.
+    pub aliases: Aliases,
+}
+
 /// All that the steps are made of.
 pub struct Assembly<'a> {
     /// The ledger.
     pub store: Arc<Store>,
-    /// The LMS client of each portal, by name.
-    pub lms: BTreeMap<String, Arc<dyn Lms>>,
+    /// The portals, by name.
+    pub portals: BTreeMap<String, PortalParts>,
     /// The destinations.
     pub destinations: &'a [BuiltDestination],
     /// Whose marks are ours.
@@ -79,14 +92,14 @@ impl Assembly<'_> {
     pub async fn assemble(&self, bells: &mut Bells) -> anyhow::Result<Assembled> {
         let (plan, destinations) = self.ready_destinations().await?;
         let mut portals: BTreeMap<String, Arc<Portal>> = BTreeMap::new();
-        for (name, lms) in &self.lms {
-            let portal = Portal::load(name, Arc::clone(lms), &self.store).await.context("read the portals")?;
-            portals.insert(name.clone(), Arc::new(portal));
+        for (name, parts) in &self.portals {
+            let loaded = Portal::load(name, Arc::clone(&parts.lms), parts.calendar, &self.store).await;
+            portals.insert(name.clone(), Arc::new(loaded.context("read the portals")?));
         }
         let mut steps = Steps::new();
         let intake = Intake::new(
             Arc::clone(&self.store),
-            doors::read_event(),
+            doors::read_event(self.aliases()),
             Arc::clone(&bells.refresh),
             Arc::clone(&self.metrics),
         );
@@ -107,9 +120,15 @@ impl Assembly<'_> {
             };
             steps.push((Arc::new(refresh), Arc::clone(&bells.refresh)));
         }
+        let calendar = Calendar { store: Arc::clone(&self.store), refresh: Arc::clone(&bells.refresh) };
+        steps.push((Arc::new(calendar), Arc::new(Bell::default())));
         let sweep_now = self.sweeps(&portals, &destinations, bells, &mut steps);
         let destinations = destinations.into_iter().map(|ready| (ready.name.clone(), ready)).collect();
         Ok(Assembled { steps, sweep_now, destinations })
+    }
+
+    fn aliases(&self) -> doors::PortalAliases {
+        Arc::new(self.portals.iter().map(|(name, parts)| (name.clone(), parts.aliases.clone())).collect())
     }
 
     async fn ready_destinations(&self) -> anyhow::Result<(Arc<Plan>, Vec<Arc<Destination>>)> {
@@ -169,6 +188,11 @@ impl Assembly<'_> {
         steps: &mut Steps,
     ) -> Vec<Arc<AtomicBool>> {
         let mut switches = Vec::new();
+        let is_wanted = |list: &SubjectKind| {
+            let mut routes = self.destinations.iter().flat_map(|built| &built.routes);
+            routes.any(|route| list.listed() == Some(route.record))
+        };
+        let lists: Vec<SubjectKind> = SubjectKind::LISTS.into_iter().filter(is_wanted).collect();
         for portal in portals.values() {
             let asked = Arc::new(AtomicBool::new(false));
             switches.push(Arc::clone(&asked));
@@ -184,6 +208,7 @@ impl Assembly<'_> {
                     .iter()
                     .map(|destination| (destination.id, Arc::clone(&bells.deliver[&destination.name])))
                     .collect(),
+                lists: lists.clone(),
                 under_way: AtomicBool::new(false),
             };
             let bell = Arc::new(Bell::default());

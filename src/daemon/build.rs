@@ -1,11 +1,11 @@
 //! From a configuration to things that can be called, offline: connectors, mappings, secrets, clients.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono_tz::Tz;
 use learnsync_sdk::{
-    Connector, ConnectorType, Description, MatchRule, RecordKind, RouteMode, Setting, SlotRule, Toolbox,
+    Claim, Connector, ConnectorType, Description, MatchRule, RecordKind, RouteMode, Setting, SlotRule, Toolbox,
 };
 
 use super::client::http_client;
@@ -14,8 +14,11 @@ use crate::config::{
     Source, Told, nearest, portal_secrets, resolve, settings,
 };
 use crate::domain::chance::Entropy;
+use crate::domain::event::{EVENTS, event_called};
+use crate::domain::standing::Calendar;
 use crate::domain::time::Clock;
 use crate::fail_point;
+use crate::lms::absorb::payload::Aliases;
 use crate::lms::absorb::{Absorb, AbsorbSettings, TokenVault};
 use crate::mapping::{Mapping, sources_of};
 use crate::pipeline::destination::{Destination, Gate, References, Route};
@@ -36,6 +39,10 @@ pub struct Parts {
 pub struct BuiltPortal {
     /// The secret part of the webhook's URL.
     pub webhook_token: String,
+    /// How its calendar is read.
+    pub calendar: Calendar,
+    /// The names of events that the configuration adds.
+    pub aliases: Aliases,
     settings: AbsorbSettings,
     http: reqwest::Client,
 }
@@ -188,7 +195,8 @@ pub(super) fn build_what_is_right(
     for (name, portal) in &config.portals {
         match portal_secrets(name, portal, source, &|secret, example| secrets.find(secret, example)) {
             Ok(secrets) => {
-                parts.portals.insert(name.clone(), built_portal(name, portal, secrets, http.clone()));
+                let aliases = aliases(name, portal, source, &mut found);
+                parts.portals.insert(name.clone(), built_portal(name, portal, aliases, secrets, http.clone()));
             }
             Err(wrong) => found.extend(wrong.0),
         }
@@ -206,6 +214,9 @@ pub(super) fn build_what_is_right(
             Err(wrong) => found.extend(wrong.0),
         }
     }
+    let wanted: BTreeSet<RecordKind> =
+        parts.destinations.iter().flat_map(|built| built.routes.iter().map(|route| route.record)).collect();
+    parts.portals.values_mut().for_each(|portal| portal.settings.kinds.clone_from(&wanted));
     errors.0.extend(found.into_iter().filter(|error| !told.echoes(error)));
     parts
 }
@@ -215,7 +226,33 @@ pub(super) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-fn built_portal(name: &str, portal: &PortalConfig, secrets: PortalSecrets, http: reqwest::Client) -> BuiltPortal {
+/// The names of events that a portal's configuration adds; what means nothing is reported.
+fn aliases(name: &str, portal: &PortalConfig, source: &Source, found: &mut Vec<ConfigError>) -> Aliases {
+    let mut known = Vec::new();
+    for (alias, meant) in &portal.event_aliases {
+        let mut wrong = |words| found.push(source.at_value(&["portals", name, "event_aliases", alias], words));
+        if !alias.chars().any(char::is_alphanumeric) {
+            wrong(format!("\"{alias}\" is no name of an event, it has neither letters nor digits"));
+        }
+        match event_called(meant) {
+            Some(event) => known.push((alias.clone(), event)),
+            None => {
+                let hint = nearest(meant, EVENTS.iter().map(|event| event.name))
+                    .map_or_else(|| "the README lists them".to_owned(), |name| format!("did you mean \"{name}\"?"));
+                wrong(format!("\"{meant}\" is no event of Absorb, {hint}"));
+            }
+        }
+    }
+    Aliases::new(known)
+}
+
+fn built_portal(
+    name: &str,
+    portal: &PortalConfig,
+    aliases: Aliases,
+    secrets: PortalSecrets,
+    http: reqwest::Client,
+) -> BuiltPortal {
     let settings = AbsorbSettings {
         portal: name.to_owned(),
         url: portal.url.clone(),
@@ -224,10 +261,13 @@ fn built_portal(name: &str, portal: &PortalConfig, secrets: PortalSecrets, http:
         password: secrets.password,
         certificates_path: portal.certificates_path.clone(),
         competencies_path: portal.competencies_path.clone(),
+        learning_paths_path: portal.learning_paths_path.clone(),
+        kinds: BTreeSet::new(),
         calls_per_second_max: portal.calls_per_second_max,
         calls_at_once_max: portal.calls_at_once_max,
     };
-    BuiltPortal { webhook_token: secrets.webhook_token, settings, http }
+    let calendar = Calendar { zone: portal.zone, expiring_days: portal.expiring_days };
+    BuiltPortal { webhook_token: secrets.webhook_token, calendar, aliases, settings, http }
 }
 
 /// A destination in the configuration.
@@ -383,6 +423,10 @@ fn routes(
                 continue;
             }
         };
+        if !route.record.is_about_learner() && description.claims(Claim::People) {
+            errors.0.push(site.at_value(&["routes", &name, "record"], nobodys(route.record, description)));
+            continue;
+        }
         for (field, source) in &route.fields {
             if let Some(kind) = source.reference.as_deref().filter(|kind| !description.reference_kinds.contains(kind)) {
                 let below = ["routes", &name, "fields", field, "reference"];
@@ -408,6 +452,15 @@ fn routes(
         }
     }
     built
+}
+
+/// A target that knows people keeps everything under one of them.
+fn nobodys(record: RecordKind, description: &Description) -> String {
+    format!(
+        "{} are nobody's, and {} keeps each row under a person: send them to a destination without people, such as a file",
+        record.plural(),
+        description.name
+    )
 }
 
 /// The configured routes; one without fields has the connector's default mapping for its kind of record and object.

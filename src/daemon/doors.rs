@@ -1,15 +1,16 @@
 //! Where rooms that must not know each other meet: the receiver's inbox and the LMS client's vault are the store.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use tracing::warn;
 
-use crate::domain::event::{EventName, RawEvent};
+use crate::domain::event::{EventName, RawEvent, Reading};
 use crate::domain::time::Timestamp;
 use crate::fail_point;
 use crate::http::{Inbox, InboxError, Recognised};
-use crate::lms::absorb::payload;
+use crate::lms::absorb::payload::{self, Aliases};
 use crate::lms::absorb::{StoredToken, TokenVault};
 use crate::pipeline::intake::ReadEvent;
 use crate::pipeline::worker::Bell;
@@ -96,23 +97,28 @@ fn refusal(portal: &str, free_at: Timestamp) -> String {
     )
 }
 
+/// The names of events that each portal's configuration adds.
+pub(super) type PortalAliases = Arc<BTreeMap<String, Aliases>>;
+
+fn read(aliases: &PortalAliases, event: &RawEvent) -> Vec<Reading> {
+    payload::read(event, aliases.get(&event.portal).unwrap_or(&Aliases::default()))
+}
+
 /// How intake reads a raw event.
-pub(super) fn read_event() -> ReadEvent {
-    Arc::new(|event| {
-        payload::read(event)
-            .into_iter()
-            .map(|reading| {
-                let text = payload::dedupe_text(&event.portal, &reading, event);
-                (reading, text)
-            })
-            .collect()
+pub(super) fn read_event(aliases: PortalAliases) -> ReadEvent {
+    Arc::new(move |event| {
+        let with_text = |reading: Reading| {
+            let text = payload::dedupe_text(&event.portal, &reading, event);
+            (reading, text)
+        };
+        read(&aliases, event).into_iter().map(with_text).collect()
     })
 }
 
 /// How the receiver knows the Test button, and what it tells the administrator.
-pub(super) fn recognise() -> Arc<dyn Fn(&RawEvent) -> Recognised + Send + Sync> {
-    Arc::new(|event| {
-        let readings = payload::read(event);
+pub(super) fn recognise(aliases: PortalAliases) -> Arc<dyn Fn(&RawEvent) -> Recognised + Send + Sync> {
+    Arc::new(move |event| {
+        let readings = read(&aliases, event);
         Recognised {
             is_test: readings.iter().all(|reading| reading.name == EventName::Test),
             words: payload::describe(&readings),

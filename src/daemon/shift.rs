@@ -10,7 +10,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio_cron_scheduler::{Job, JobScheduler};
 use tracing::{error, warn};
 
-use super::assembly::{Assembly, Bells};
+use super::assembly::{Assembly, Bells, PortalParts};
 use super::doors::{self, StoreInbox, StoreVault};
 use super::orders::{Desk, Running};
 use super::{Checked, control};
@@ -65,7 +65,7 @@ impl Shift {
         let config = &checked.config;
         let assembly = Assembly {
             store: Arc::clone(&house.store),
-            lms: lms_clients(house, checked),
+            portals: portals(house, checked),
             destinations: &checked.parts.destinations,
             installation: &config.installation,
             schedule: Schedule::parse(&config.reconcile.cron, config.reconcile.zone).map_err(anyhow::Error::msg)?,
@@ -169,18 +169,20 @@ fn receiver(house: &House, checked: &Checked, bells: &Bells) -> Arc<Receiver> {
     });
     let limits = HttpLimits::from(&checked.config.listen);
     let metrics = Arc::clone(&house.metrics);
-    let receiver = Receiver::new(limits, portals, inbox, doors::recognise(), Arc::clone(&house.clock));
+    let aliases = checked.parts.portals.iter().map(|(name, portal)| (name.clone(), portal.aliases.clone()));
+    let recognise = doors::recognise(Arc::new(aliases.collect()));
+    let receiver = Receiver::new(limits, portals, inbox, recognise, Arc::clone(&house.clock));
     Arc::new(receiver.counting(Arc::new(move |portal, outcome| metrics.hook_received(portal, outcome))))
 }
 
-fn lms_clients(house: &House, checked: &Checked) -> BTreeMap<String, Arc<dyn Lms>> {
-    let clients = checked.parts.portals.iter().map(|(name, portal)| {
+fn portals(house: &House, checked: &Checked) -> BTreeMap<String, PortalParts> {
+    let portals = checked.parts.portals.iter().map(|(name, portal)| {
         let vault = Arc::new(StoreVault { store: Arc::clone(&house.store), portal: name.clone() });
         let client = portal.lms(vault, &house.clock, &house.entropy).counting(name, Arc::clone(&house.metrics));
         let lms: Arc<dyn Lms> = Arc::new(client);
-        (name.clone(), lms)
+        (name.clone(), PortalParts { lms, calendar: portal.calendar, aliases: portal.aliases.clone() })
     });
-    clients.collect()
+    portals.collect()
 }
 
 /// The scheduler only rings: what is due is decided from the ledger, so a bell that is missed costs nothing but time.

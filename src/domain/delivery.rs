@@ -300,6 +300,8 @@ pub struct DueDelivery {
     pub tries: u32,
     /// Attempts ever made.
     pub attempts: u32,
+    /// The digest of the fields that the place is known to hold.
+    pub held_fields_digest: Option<Vec<u8>>,
     /// Since when the place should hold these facts.
     pub wanted_at: Timestamp,
 }
@@ -385,6 +387,8 @@ pub struct Held {
 pub enum Next {
     /// Done, if the facts are still those that were sent and the link is still to the same person.
     Settled(Held),
+    /// Done without a call: the facts changed, but not what the place holds of them.
+    AsHeld,
     /// Again at this time.
     Retry {
         /// When.
@@ -473,10 +477,12 @@ pub struct LaneWork {
 }
 
 /// An event's promise that a record exists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Promise {
     /// Of which kind.
     pub kind: RecordKind,
+    /// The LMS's id of the thing, if the webhook named one.
+    pub thing: Option<String>,
     /// When the event was received.
     pub received_at: Timestamp,
     /// Reads that did not find it.

@@ -7,4 +7,6 @@ pub mod fingerprint;
 pub mod ids;
 pub mod promise;
 pub mod record;
+pub mod standing;
+pub mod subject;
 pub mod time;

@@ -1,5 +1,7 @@
 //! Promises: an event says that a record exists; which records keep the promise, and when we look again.
 
+use learnsync_sdk::RecordKind;
+
 use super::delivery::Promise;
 use super::record::Record;
 use super::time::{LmsTime, Timestamp};
@@ -14,10 +16,19 @@ const DAY_MS: i64 = 86_400_000;
 pub const REREADS_MS: [i64; 4] = [5_000, 30_000, 120_000, 600_000];
 
 /// Whether a record keeps a promise: its kind, and an LMS date in [received - 15 min, now].
+///
+/// Of a learner's records the id that a webhook names is not compared, because nobody knows which id it is. What is nobody's has no such date:
+/// there the id decides. And a person is there or not.
 #[must_use]
 pub fn keeps(record: &Record, promise: &Promise, now: Timestamp) -> bool {
     if record.kind != promise.kind {
         return false;
+    }
+    if record.kind == RecordKind::Person {
+        return true;
+    }
+    if !record.kind.is_about_learner() {
+        return promise.thing.as_ref() == Some(&record.id);
     }
     let earliest = promise.received_at.plus_ms(-EARLIER_MS);
     match record.achieved {
@@ -39,8 +50,6 @@ pub fn reread_after_ms(tries: u32) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use learnsync_sdk::RecordKind;
-
     use super::*;
 
     fn certificate(achieved: LmsTime) -> Record {
@@ -51,14 +60,30 @@ mod tests {
     fn a_promise_is_kept_by_a_record_of_its_kind_dated_from_fifteen_minutes_before_the_event() {
         let received_at = Timestamp(1_800_000_000_000);
         let now = received_at.plus_ms(60_000);
-        let promise = Promise { kind: RecordKind::Certificate, received_at, tries: 0 };
+        let promise = Promise { kind: RecordKind::Certificate, thing: None, received_at, tries: 0 };
         let at = |ms| LmsTime::Instant(received_at.plus_ms(ms));
         assert!(keeps(&certificate(at(-EARLIER_MS)), &promise, now));
         assert!(keeps(&certificate(at(1_000)), &promise, now));
         assert!(!keeps(&certificate(at(-EARLIER_MS - 1)), &promise, now));
         assert!(keeps(&certificate(LmsTime::Date(received_at.utc().date_naive())), &promise, now));
-        let other_kind = Promise { kind: RecordKind::Competency, ..promise };
+        let other_kind = Promise { kind: RecordKind::Competency, ..promise.clone() };
         assert!(!keeps(&certificate(at(0)), &other_kind, now));
+        let named = Promise { thing: Some("another id".to_owned()), ..promise };
+        assert!(keeps(&certificate(at(0)), &named, now), "nobody knows which id a webhook names");
+    }
+
+    #[test]
+    fn what_is_nobodys_keeps_a_promise_by_its_id() {
+        let promised = |thing: Option<&str>| Promise {
+            kind: RecordKind::Course,
+            thing: thing.map(str::to_owned),
+            received_at: Timestamp(0),
+            tries: 0,
+        };
+        let course = Record::new(RecordKind::Course, "c1", "");
+        assert!(keeps(&course, &promised(Some("c1")), Timestamp(0)));
+        assert!(!keeps(&course, &promised(Some("c2")), Timestamp(0)));
+        assert!(!keeps(&course, &promised(None), Timestamp(0)));
     }
 
     #[test]

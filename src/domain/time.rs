@@ -30,6 +30,15 @@ impl Timestamp {
         DateTime::from_timestamp_millis(self.0).unwrap_or_default()
     }
 
+    /// When a day begins in a zone. Where the clocks skip midnight, it is the first moment after it.
+    #[must_use]
+    pub fn midnight(day: NaiveDate, zone: Tz) -> Self {
+        let midnight = day.and_time(chrono::NaiveTime::MIN);
+        let locals = (0..24 * 60).map(|minute| midnight + chrono::TimeDelta::minutes(minute));
+        let first = locals.filter_map(|local| zone.from_local_datetime(&local).earliest()).next();
+        first.map_or_else(|| Self::from(midnight.and_utc()), |at| Self(at.timestamp_millis()))
+    }
+
     /// The calendar date at this instant in a zone.
     #[must_use]
     pub fn date_in(self, zone: Tz) -> NaiveDate {
@@ -126,5 +135,17 @@ mod tests {
         let third = NaiveDate::from_ymd_opt(2026, 3, 3).expect("a valid date");
         assert_eq!(LmsTime::Instant(instant).date_in(chrono_tz::America::New_York), third);
         assert_eq!(LmsTime::Date(third).date_in(chrono_tz::Pacific::Auckland), third);
+    }
+
+    #[test]
+    fn a_day_begins_at_its_midnight_or_where_the_clocks_skip_it_just_after() {
+        let day = |text: &str| text.parse::<NaiveDate>().expect("a date");
+        let begins = |text: &str, zone: Tz| Timestamp::midnight(day(text), zone).to_string();
+        assert_eq!(begins("2026-03-03", Tz::UTC), "2026-03-03T00:00:00Z");
+        assert_eq!(begins("2026-03-03", Tz::America__New_York), "2026-03-03T05:00:00Z");
+        // In Asuncion the clocks went from 23:59:59 to 01:00:00.
+        assert_eq!(begins("2022-10-02", Tz::America__Asuncion), "2022-10-02T04:00:00Z");
+        // In Havana the hour after midnight came twice.
+        assert_eq!(begins("2025-11-02", Tz::America__Havana), "2025-11-02T04:00:00Z");
     }
 }

@@ -191,7 +191,8 @@ fn record_story(learner: &LearnerView, record: &RecordView, given: &Given, only:
 /// Which webhook told of a record, or that none did.
 fn origin(learner: &LearnerView, record: &RecordView, given: &Given) -> String {
     let told = learner.promises.iter().find(|promise| {
-        let promised = Promise { kind: promise.kind, received_at: promise.received_at, tries: 0 };
+        let promised =
+            Promise { kind: promise.kind, thing: promise.thing.clone(), received_at: promise.received_at, tries: 0 };
         keeps(&record.facts, &promised, given.now)
     });
     match told {

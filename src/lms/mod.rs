@@ -8,21 +8,36 @@ use async_trait::async_trait;
 use learnsync_sdk::{Learner, RecordKind, RetryAfter};
 
 pub use crate::domain::record::ReadRecords;
+use crate::domain::record::Record;
+use crate::domain::subject::SubjectKind;
 
 /// All that the pipeline asks of an LMS. Every answer is a complete read or an error: a partial read is never an answer.
 #[async_trait]
 pub trait Lms: Send + Sync {
     /// One learner's profile; `None` when the LMS answers 404.
-    async fn learner(&self, id: &str) -> Result<Option<Learner>, LmsError>;
+    async fn learner(&self, id: &str) -> Result<Option<Profile>, LmsError>;
 
     /// All records of a learner, each kind read to its end.
     async fn records(&self, learner_id: &str) -> Result<ReadRecords, LmsError>;
+
+    /// A list of what the portal offers, read to its end. A list that the portal does not have, or that we may not see, is not complete, and
+    /// then nothing is concluded from it.
+    async fn list(&self, kind: SubjectKind) -> Result<ReadRecords, LmsError>;
 
     /// One page of the learners that we may see, sorted by id; for the sweep.
     async fn learner_ids(&self, page: u32) -> Result<LearnerPage, LmsError>;
 
     /// One cheap authenticated read that also finds out which record kinds exist.
     async fn probe(&self) -> Result<Probe, LmsError>;
+}
+
+/// A learner as the LMS knows them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Profile {
+    /// Who they are.
+    pub learner: Learner,
+    /// The same as a record, if somebody wants people as records.
+    pub person: Option<Record>,
 }
 
 /// One page of learner ids.

@@ -305,15 +305,15 @@ impl Deliver {
         references: &Arc<ReferenceTable>,
     ) -> Result<Vec<Ready>, StoreError> {
         let mut ready = Vec::with_capacity(due.len());
-        let mut parked = Vec::new();
+        let mut ended = Vec::new();
         let mut references = Arc::clone(references);
         for due in due {
             let Some(route) = self.destination.routes.get(&due.route) else {
-                parked.push(without_route(due));
+                ended.push(without_route(due));
                 continue;
             };
             if due.is_wanted && !due.is_present && due.held_row.is_none() {
-                parked.push(park(due, Cause::Vanished, "the LMS no longer shows the fact, and it was never written"));
+                ended.push(park(due, Cause::Vanished, "the LMS no longer shows the fact, and it was never written"));
                 continue;
             }
             let mut rendered = route.mapping.render(&due.record, &work.learner, &references);
@@ -330,22 +330,28 @@ impl Deliver {
                 }
             }
             match rendered {
-                Rendered::Fields(fields) => ready.push(self.prepare(work, due, route, remote_person, fields)),
+                Rendered::Fields(fields) => {
+                    let prepared = self.prepare(work, due, route, remote_person, fields);
+                    match is_held(&prepared) {
+                        true => ended.push(as_held(due)),
+                        false => ready.push(prepared),
+                    }
+                }
                 Rendered::Unmapped { kind, course } => {
                     let detail = format!("no {kind} for the course {course}");
-                    parked.push(park(due, Cause::Unmapped { kind, course }, &detail));
+                    ended.push(park(due, Cause::Unmapped { kind, course }, &detail));
                 }
                 Rendered::Missing { field } => {
                     let detail = format!("{} has no value for {field}", due.slot);
-                    parked.push(park(due, Cause::MissingField(field), &detail));
+                    ended.push(park(due, Cause::MissingField(field), &detail));
                 }
                 Rendered::Failed { field, message } => {
-                    parked.push(park(due, Cause::MappingFailed(field), &message));
+                    ended.push(park(due, Cause::MappingFailed(field), &message));
                 }
             }
         }
-        if !parked.is_empty() {
-            self.commit(parked).await?;
+        if !ended.is_empty() {
+            self.commit(ended).await?;
         }
         Ok(ready)
     }
@@ -757,6 +763,18 @@ impl Deliver {
         info!(destination = self.destination.name, "{} is written to", self.destination.name);
         Ok(())
     }
+}
+
+/// Whether the place holds these very fields already: the facts changed, but nothing that the mapping takes from them.
+fn is_held(ready: &Ready) -> bool {
+    let is_put =
+        matches!(ready.step, Step::Settles(_)) && matches!(ready.change.action, Action::Put { row: Some(_), .. });
+    let is_known = !ready.due.is_uncertain && ready.due.held_fields_digest.as_ref() == Some(&ready.fields_digest);
+    is_put && is_known && ready.due.held_person.as_ref() == Some(&ready.change.person)
+}
+
+fn as_held(due: &DueDelivery) -> Outcome {
+    Outcome { delivery: due.id, fingerprint: due.fingerprint.clone(), attempt: None, next: Next::AsHeld }
 }
 
 fn park(due: &DueDelivery, cause: Cause, detail: &str) -> Outcome {

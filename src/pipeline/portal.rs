@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::retry::{backoff_ms, throttled_until};
 use crate::domain::delivery::THROTTLED;
+use crate::domain::standing::Calendar;
 use crate::domain::time::Timestamp;
 use crate::lms::{Lms, LmsError};
 use crate::store::{Store, StoreError};
@@ -17,6 +18,8 @@ pub struct Portal {
     pub name: String,
     /// Its client.
     pub lms: Arc<dyn Lms>,
+    /// How its calendar is read.
+    pub calendar: Calendar,
     rest: Mutex<Rest>,
 }
 
@@ -31,9 +34,9 @@ impl Portal {
     ///
     /// # Errors
     /// The store failed.
-    pub async fn load(name: &str, lms: Arc<dyn Lms>, store: &Store) -> Result<Self, StoreError> {
+    pub async fn load(name: &str, lms: Arc<dyn Lms>, calendar: Calendar, store: &Store) -> Result<Self, StoreError> {
         let until = store.portal_rests_until(name).await?.unwrap_or(Timestamp(0));
-        Ok(Self { name: name.to_owned(), lms, rest: Mutex::new(Rest { until, failures: 0 }) })
+        Ok(Self { name: name.to_owned(), lms, calendar, rest: Mutex::new(Rest { until, failures: 0 }) })
     }
 
     /// Until when it is left alone; a time that is past when it is not.

@@ -1,9 +1,10 @@
-//! Refresh: a dirty learner is read from the LMS, and what was read becomes records and obligations.
+//! Refresh: a dirty learner, or a list, is read from the LMS, and what was read becomes records and obligations.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use learnsync_sdk::Learner;
 use tracing::{debug, info, warn};
 
 use super::plan::Plan;
@@ -12,9 +13,11 @@ use super::retry::backoff_ms;
 use super::worker::{Bell, Turn, Work};
 use crate::domain::chance::Entropy;
 use crate::domain::record::ReadRecords;
+use crate::domain::standing;
+use crate::domain::subject::SubjectKind;
 use crate::domain::time::{Clock, Timestamp};
 use crate::fail_point;
-use crate::lms::LmsError;
+use crate::lms::{LmsError, Profile};
 use crate::store::{ClaimedSubject, NextSubject, Read, Store, StoreError};
 use crate::telemetry::Metrics;
 
@@ -94,16 +97,28 @@ impl Refresh {
     /// Reads the profile and the records. Nothing is published unless all of it was read; none when the portal's rest began meanwhile.
     async fn read(&self, portal: &Portal, claimed: &ClaimedSubject) -> Result<Option<Read>, LmsError> {
         let started_at = self.clock.now();
-        let learner = portal.lms.learner(&claimed.lms_id).await?;
+        if claimed.kind != SubjectKind::Learner {
+            let records = portal.lms.list(claimed.kind).await?;
+            let learner = Learner { id: claimed.lms_id.clone(), is_active: true, ..Learner::default() };
+            return Ok(Some(Read { started_at, learner: Some(learner), records, changes_at: None }));
+        }
+        let profile = portal.lms.learner(&claimed.lms_id).await?;
         fail_point::reach(fail_point::MID_PAGE);
         if portal.rests_until() > self.clock.now() {
             return Ok(None);
         }
-        let records = match learner {
-            Some(_) => portal.lms.records(&claimed.lms_id).await?,
-            None => ReadRecords::default(),
+        let Some(Profile { learner, person }) = profile else {
+            return Ok(Some(Read { started_at, learner: None, records: ReadRecords::default(), changes_at: None }));
         };
-        Ok(Some(Read { started_at, learner, records }))
+        let mut records = portal.lms.records(&claimed.lms_id).await?;
+        if let Some(person) = person {
+            records.complete.insert(person.kind);
+            records.records.push(person);
+        }
+        let zone = portal.calendar.zone;
+        let changes_on = standing::settle(&mut records.records, started_at.date_in(zone), &portal.calendar);
+        let changes_at = changes_on.map(|day| Timestamp::midnight(day, zone));
+        Ok(Some(Read { started_at, learner: Some(learner), records, changes_at }))
     }
 
     async fn keep(&self, claimed: ClaimedSubject, read: Read) -> Result<(), StoreError> {

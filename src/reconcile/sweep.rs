@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use super::schedule::Schedule;
 use crate::domain::chance::Entropy;
 use crate::domain::ids::DestinationId;
+use crate::domain::subject::SubjectKind;
 use crate::domain::time::{Clock, Timestamp};
 use crate::lms::LmsError;
 use crate::pipeline::portal::Portal;
@@ -40,6 +41,8 @@ pub struct Sweep {
     pub refresh: Arc<Bell>,
     /// Whose unmatched people are looked up again, and the bell of each.
     pub destinations: BTreeMap<DestinationId, Arc<Bell>>,
+    /// The lists that somebody wants.
+    pub lists: Vec<SubjectKind>,
     /// Whether a run is under way; then its next page is read, whatever the schedule says.
     pub under_way: AtomicBool,
 }
@@ -70,6 +73,9 @@ impl Work for Sweep {
         if !self.under_way.swap(true, Ordering::SeqCst) {
             info!(portal = self.portal.name, page = run.next_page, "Sweep began at page {}", run.next_page);
             self.look_up_unmatched().await?;
+        }
+        if run.next_page == 0 {
+            self.store.mark_lists(&self.portal.name, self.lists.clone()).await?;
         }
         match self.portal.lms.learner_ids(run.next_page).await {
             Ok(page) => {
@@ -127,11 +133,11 @@ mod tests {
     use std::sync::Mutex;
 
     use chrono_tz::Tz;
-    use learnsync_sdk::Learner;
 
     use super::*;
     use crate::domain::chance::Generator;
-    use crate::lms::{LearnerPage, Lms, Probe, ReadRecords};
+    use crate::domain::standing::Calendar;
+    use crate::lms::{LearnerPage, Lms, Probe, Profile, ReadRecords};
     use crate::store::tests::Ledger;
 
     /// An LMS of three pages, and which of them were read.
@@ -140,12 +146,16 @@ mod tests {
 
     #[async_trait]
     impl Lms for Pages {
-        async fn learner(&self, _id: &str) -> Result<Option<Learner>, LmsError> {
+        async fn learner(&self, _id: &str) -> Result<Option<Profile>, LmsError> {
             Ok(None)
         }
 
         async fn records(&self, _learner_id: &str) -> Result<ReadRecords, LmsError> {
             Err(LmsError::Forbidden("it".to_owned()))
+        }
+
+        async fn list(&self, _kind: SubjectKind) -> Result<ReadRecords, LmsError> {
+            Ok(ReadRecords::default())
         }
 
         async fn learner_ids(&self, page: u32) -> Result<LearnerPage, LmsError> {
@@ -162,7 +172,7 @@ mod tests {
     async fn sweep(ledger: &Ledger, pages: &Arc<Pages>) -> Sweep {
         let lms: Arc<dyn Lms> = Arc::clone(pages) as Arc<dyn Lms>;
         Sweep {
-            portal: Arc::new(Portal::load("main", lms, &ledger.store).await.expect("loads")),
+            portal: Arc::new(Portal::load("main", lms, Calendar::default(), &ledger.store).await.expect("loads")),
             store: Arc::clone(&ledger.store),
             schedule: Schedule::parse("15 2 * * *", Tz::UTC).expect("parses"),
             asked: Arc::default(),
@@ -170,6 +180,7 @@ mod tests {
             entropy: Arc::new(Generator::seeded(1)),
             refresh: Arc::default(),
             destinations: BTreeMap::new(),
+            lists: vec![SubjectKind::Courses],
             under_way: AtomicBool::new(false),
         }
     }

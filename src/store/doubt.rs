@@ -7,7 +7,7 @@ use diesel::prelude::*;
 use diesel::sql_types::Text;
 
 use super::queue::enqueue;
-use super::schema::{delivery, destination, installation, link, mark, person, record, route, run};
+use super::schema::{delivery, destination, installation, link, person, record, route, run};
 use super::topology::resume;
 use super::{Store, StoreError};
 use crate::domain::delivery::Cause;
@@ -96,15 +96,7 @@ pub(super) fn doubt_if_copied(db: &mut SqliteConnection, epoch: i64, now: Timest
         // The sweep that is due finds whom this ledger does not know; whom it knows is read even if the sweep does not list them.
         let known: Vec<i64> = person::table.select(person::subject_id).load(db)?;
         for subject_id in known {
-            diesel::insert_into(mark::table)
-                .values((
-                    mark::subject_id.eq(subject_id),
-                    mark::generation.eq(1_i64),
-                    mark::due_at.eq(now.0),
-                    mark::lane.eq("sweep"),
-                ))
-                .on_conflict_do_nothing()
-                .execute(db)?;
+            super::runs::mark_for_sweep(db, subject_id, now.0)?;
         }
         let newest_run: Option<i64> = run::table.select(diesel::dsl::max(run::id)).first(db)?;
         diesel::update(installation::table)

@@ -1,11 +1,13 @@
 //! Intake's use cases: new events are taken from the log, read, and become dirty subjects and promises.
 
 use diesel::prelude::*;
+use learnsync_sdk::RecordKind;
 
 use super::schema::{event, intake, mark, portal, promise, reading, subject};
 use super::writer::Tx;
 use super::{Store, StoreError};
 use crate::domain::event::{EventName, RawEvent, Reading};
+use crate::domain::subject::SubjectKind;
 
 /// A repeat of the same event, with the same correlation id, within this time is a duplicate.
 const DUPLICATE_WINDOW_MS: i64 = 10 * 60_000;
@@ -42,13 +44,13 @@ pub struct Taken {
 /// What a batch of events came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IntakeCounts {
-    /// Readings that marked a learner dirty.
+    /// Readings that marked a learner, or a list, dirty.
     pub marked: usize,
     /// Repeats.
     pub duplicates: usize,
     /// Presses of the Test button.
     pub tests: usize,
-    /// Known events about something else than a learner, or without a usable user id, and unknown events.
+    /// Known events about a learner without a usable user id, and unknown events that name nobody.
     pub others: usize,
 }
 
@@ -117,12 +119,12 @@ fn keep_reading(
     counts: &mut IntakeCounts,
 ) -> Result<(), StoreError> {
     let portal_id = super::log::portal_id(tx.db, &taken.raw.portal)?;
-    let (disposition, subject_id) = match (&read.name, &read.user_id) {
+    let (disposition, subject_id) = match (&read.name, read.subject()) {
         (EventName::Test, _) => ("test", None),
         (EventName::Unknown(_), None) => ("unknown", None),
-        (_, None) => ("no_subject", None),
-        (_, Some(user_id)) => {
-            let subject_id = learner_subject(tx.db, portal_id, user_id)?;
+        (EventName::Known(_), None) => ("no_subject", None),
+        (EventName::Known(_) | EventName::Unknown(_), Some((kind, lms_id))) => {
+            let subject_id = subject_row(tx.db, portal_id, kind, lms_id)?;
             let window = match read.ids.contains_key("correlationid") {
                 true => DUPLICATE_WINDOW_MS,
                 false => DUPLICATE_WINDOW_UNCORRELATED_MS,
@@ -159,7 +161,7 @@ fn keep_reading(
         ("marked", Some(subject_id)) => {
             counts.marked += 1;
             mark_live(tx.db, subject_id, now)?;
-            if let Some(kind) = read.name.promises() {
+            if let Some(kind) = promised(read) {
                 diesel::insert_into(promise::table)
                     .values((
                         promise::subject_id.eq(subject_id),
@@ -167,6 +169,8 @@ fn keep_reading(
                         promise::record_kind.eq(kind.as_str()),
                         promise::received_at.eq(taken.received_at),
                         promise::state.eq("open"),
+                        promise::thing.eq(read.thing()),
+                        promise::by_admin.eq(read.by()),
                     ))
                     .execute(tx.db)?;
             }
@@ -178,30 +182,44 @@ fn keep_reading(
     Ok(())
 }
 
-/// The subject row of a learner, made at the first mention.
-pub(crate) fn learner_subject(db: &mut SqliteConnection, portal_id: i64, lms_id: &str) -> Result<i64, StoreError> {
-    let found: Option<i64> = subject::table
-        .filter(subject::portal_id.eq(portal_id).and(subject::kind.eq("learner")).and(subject::lms_id.eq(lms_id)))
-        .select(subject::id)
-        .first(db)
-        .optional()?;
+/// What an event promises to exist; of a list only what the webhook names can be looked for.
+fn promised(read: &Reading) -> Option<RecordKind> {
+    let EventName::Known(event) = &read.name else { return None };
+    event.promises.filter(|kind| kind.is_about_learner() || read.thing().is_some())
+}
+
+/// The row of a subject, made at the first mention.
+pub(crate) fn subject_row(
+    db: &mut SqliteConnection,
+    portal_id: i64,
+    kind: SubjectKind,
+    lms_id: &str,
+) -> Result<i64, StoreError> {
+    let is_it = subject::portal_id.eq(portal_id).and(subject::kind.eq(kind.as_str())).and(subject::lms_id.eq(lms_id));
+    let found: Option<i64> = subject::table.filter(is_it).select(subject::id).first(db).optional()?;
     match found {
         Some(id) => Ok(id),
         None => Ok(diesel::insert_into(subject::table)
-            .values((subject::portal_id.eq(portal_id), subject::kind.eq("learner"), subject::lms_id.eq(lms_id)))
+            .values((subject::portal_id.eq(portal_id), subject::kind.eq(kind.as_str()), subject::lms_id.eq(lms_id)))
             .returning(subject::id)
             .get_result(db)?),
     }
 }
 
-/// Marks a subject dirty; a new generation, so that a read under way does not count as having seen it.
+/// Marks a subject dirty for a live event.
 pub(crate) fn mark_live(db: &mut SqliteConnection, subject_id: i64, now: i64) -> Result<(), StoreError> {
+    mark_again(db, subject_id, now, "live")
+}
+
+/// Marks a subject dirty; a new generation, so that a read under way does not count as having seen it. One that a live event marked keeps that
+/// lane.
+pub(crate) fn mark_again(db: &mut SqliteConnection, subject_id: i64, now: i64, lane: &str) -> Result<(), StoreError> {
     let (last_read_at, absent_until): (Option<i64>, Option<i64>) =
         subject::table.find(subject_id).select((subject::last_read_at, subject::absent_until)).first(db)?;
     let due_at =
         [Some(now), last_read_at.map(|at| at + REREAD_MIN_MS), absent_until].into_iter().flatten().max().unwrap_or(now);
-    let existing: Option<(i64, i64)> =
-        mark::table.find(subject_id).select((mark::generation, mark::due_at)).first(db).optional()?;
+    let existing: Option<(i64, i64, String)> =
+        mark::table.find(subject_id).select((mark::generation, mark::due_at, mark::lane)).first(db).optional()?;
     match existing {
         None => {
             diesel::insert_into(mark::table)
@@ -209,17 +227,18 @@ pub(crate) fn mark_live(db: &mut SqliteConnection, subject_id: i64, now: i64) ->
                     mark::subject_id.eq(subject_id),
                     mark::generation.eq(1_i64),
                     mark::due_at.eq(due_at),
-                    mark::lane.eq("live"),
+                    mark::lane.eq(lane),
                 ))
                 .execute(db)?;
         }
-        Some((generation, waiting)) => {
+        Some((generation, waiting, waiting_in)) => {
+            let lane = if waiting_in == "live" { "live" } else { lane };
             diesel::update(mark::table.find(subject_id))
                 .set((
                     mark::generation.eq(generation + 1),
                     // A sweep's or a retry's later date gives way; an earlier one stays.
                     mark::due_at.eq(due_at.min(waiting.max(now))),
-                    mark::lane.eq("live"),
+                    mark::lane.eq(lane),
                 ))
                 .execute(db)?;
         }

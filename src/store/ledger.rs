@@ -5,7 +5,7 @@ use learnsync_sdk::PersonMatch;
 use sha2::{Digest, Sha256};
 
 use super::queue::{dequeue, enqueue};
-use super::schema::{attempt, chain_link, delivery, destination, link, person, route};
+use super::schema::{attempt, chain_link, delivery, destination, link, person, record, route};
 use super::seal::person_scope;
 use super::writer::Tx;
 use super::{Store, StoreError};
@@ -388,6 +388,25 @@ fn follow(
                 enqueue(tx.db, destination.0, id, due_at)?;
             }
         }
+        Next::AsHeld => {
+            // Other facts may be wanted by now: then they are next.
+            let (state, due_at) = match is_current {
+                true => (DeliveryState::Settled, None),
+                false => (DeliveryState::Pending, Some(now.0)),
+            };
+            diesel::update(row)
+                .set((
+                    place(state, due_at),
+                    no_sending,
+                    no_cause,
+                    delivery::held_fingerprint.eq(&outcome.fingerprint),
+                    delivery::tries.eq(0),
+                ))
+                .execute(tx.db)?;
+            if let Some(due_at) = due_at {
+                enqueue(tx.db, destination.0, id, due_at)?;
+            }
+        }
         Next::Retry { due_at, counts } => {
             diesel::update(row)
                 .set((
@@ -478,7 +497,9 @@ fn follow(
             enqueue(tx.db, destination.0, id, now.0)?;
         }
         Next::Parked { cause, detail, is_unknown } => {
-            let (state, due_at) = match is_current {
+            // The LMS may have shown the fact again while it was set aside for being gone: nobody would release it any more.
+            let is_over = *cause == Cause::Vanished && is_present(tx.db, id)?;
+            let (state, due_at) = match is_current && !is_over {
                 true => (DeliveryState::Parked, None),
                 false => (DeliveryState::Pending, Some(now.0)),
             };
@@ -510,6 +531,13 @@ fn follow(
         }
     }
     Ok(())
+}
+
+/// Whether the newest read of its learner showed a delivery's fact.
+fn is_present(db: &mut SqliteConnection, id: i64) -> Result<bool, StoreError> {
+    let state: String =
+        delivery::table.inner_join(record::table).filter(delivery::id.eq(id)).select(record::state).first(db)?;
+    Ok(state == "present")
 }
 
 /// Seals a delivery's receipt and attempts under another person's key: theirs is the fact now.
@@ -807,4 +835,35 @@ pub(crate) fn append_attempt(tx: &mut Tx<'_>, epoch: i64, delivery_id: i64, trie
     row.hash = hash_of(&row);
     diesel::insert_into(attempt::table).values((row, attempt::words.eq(words))).execute(tx.db)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use learnsync_sdk::RecordKind;
+
+    use super::*;
+    use crate::domain::record::ReadRecords;
+    use crate::store::NextLane;
+    use crate::store::tests::{Ledger, Says};
+
+    #[tokio::test]
+    async fn what_is_set_aside_for_being_gone_is_due_if_the_lms_shows_it_again_meanwhile() {
+        for is_back in [false, true] {
+            let ledger = Ledger::new().await;
+            ledger.completes(1, "Ana", "Nowak").await;
+            // Whoever delivers has read that the fact is gone, or not yet that it is there.
+            let NextLane::Due(lane) = ledger.store.next_lane(ledger.hr.id).await.expect("claims") else {
+                panic!("is due")
+            };
+            if !is_back {
+                ledger.later(3_600_000);
+                ledger.hook(1).await;
+                let complete = [RecordKind::Completion].into_iter().collect();
+                ledger.read(1, ReadRecords { records: Vec::new(), complete }).await;
+            }
+            let outcome = ledger.outcome(&lane.work.due[0], "p1", &Says::Refuses(Cause::Vanished));
+            ledger.store.commit_outcomes(ledger.hr.id, vec![outcome]).await.expect("is kept");
+            assert_eq!(ledger.states(), [if is_back { "pending" } else { "parked" }]);
+        }
+    }
 }

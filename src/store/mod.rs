@@ -1,5 +1,6 @@
 //! The ledger on disk: one method a use case, each one transaction. No connection or cursor leaves this room.
 
+mod calendar;
 mod claims;
 mod copies;
 mod doubt;
@@ -17,6 +18,7 @@ mod refresh;
 mod runs;
 mod schema;
 mod seal;
+mod seen;
 #[cfg(test)]
 pub(crate) mod tests;
 mod topology;

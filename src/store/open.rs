@@ -267,7 +267,7 @@ mod tests {
             SqliteConnection::establish(&folder.path().join("learnsync.db").to_string_lossy()).expect("connects");
         db.batch_execute("insert into __diesel_schema_migrations (version) values ('29991231000001')").expect("plants");
         let refused = open(folder.path(), "a").err().expect("is refused").to_string();
-        assert!(refused.contains("29991231000001") && refused.contains("20261128000003"), "{refused}");
+        assert!(refused.contains("29991231000001") && refused.contains("20261128000006"), "{refused}");
     }
 
     #[test]
@@ -291,5 +291,48 @@ mod tests {
             pages_max: None,
         };
         assert!(other.open().err().expect("is refused").to_string().contains("learnsync.keys"));
+    }
+
+    #[test]
+    fn a_store_of_every_older_version_is_brought_to_todays_tables_with_all_its_rows() {
+        let migrations = diesel::migration::MigrationSource::<diesel::sqlite::Sqlite>::migrations(&MIGRATIONS);
+        let count = migrations.expect("are embedded").len();
+        for applied in 1..count {
+            let folder = tempfile::tempdir().expect("a folder");
+            let path = folder.path().join("learnsync.db");
+            let mut db = connect(&path).expect("connects");
+            db.batch_execute("pragma foreign_keys = on").expect("as the store does");
+            for _ in 0..applied {
+                db.run_next_migration(MIGRATIONS).expect("is applied");
+            }
+            db.batch_execute(
+                "insert into portal (id, name) values (1, 'main');
+                 insert into subject (id, portal_id, kind, lms_id) values (7, 1, 'learner', 'u1');
+                 insert into mark (subject_id, generation, due_at, lane) values (7, 3, 5, 'live');
+                 insert into event (id, portal_id, received_at, method, content_type, body, day) values (1, 1, 5, 'POST', '', x'00', 1);
+                 insert into promise (subject_id, event_id, record_kind, received_at, state) values (7, 1, 'completion', 5, 'open');
+                 insert into person (subject_id, portal_id, profile_digest, state, read_version) values (7, 1, x'00', 'active', 1);
+                 insert into run (kind, portal_id, state, started_at, next_page) values ('sweep', 1, 'running', 5, 9);",
+            )
+            .expect("rows of that version");
+            drop(db);
+            let mut db = connect(&path).expect("connects");
+            db.batch_execute("pragma foreign_keys = on").expect("as the store does");
+            migrate(&mut db).unwrap_or_else(|error| panic!("from version {applied}: {error}"));
+            let word = |db: &mut SqliteConnection, query: &str| -> String {
+                diesel::sql_query(query).get_result::<Word>(db).expect("answers").word
+            };
+            let rows = "select s.lms_id || ' ' || m.generation || ' ' || p.state || ' ' || r.next_page || ' ' || n.state as word from subject s
+                        join mark m on m.subject_id = s.id join promise p on p.subject_id = s.id join person n on n.subject_id = s.id, run r";
+            assert_eq!(word(&mut db, rows), "u1 3 open 9 active", "from version {applied}");
+            let broken = "select cast(count(*) as text) as word from pragma_foreign_key_check";
+            assert_eq!(word(&mut db, broken), "0", "from version {applied}");
+            let is_on = "select cast(foreign_keys as text) as word from pragma_foreign_keys";
+            assert_eq!(word(&mut db, is_on), "1", "from version {applied}");
+            db.batch_execute("insert into subject (portal_id, kind, lms_id) values (1, 'courses', 'courses')")
+                .expect("a list");
+            let unknown = db.batch_execute("insert into subject (portal_id, kind, lms_id) values (1, 'planet', 'x')");
+            assert!(unknown.is_err(), "the constraint stands");
+        }
     }
 }

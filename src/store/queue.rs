@@ -154,6 +154,7 @@ fn lane(tx: &mut Tx<'_>, destination: DestinationId, id: PersonId, now: Timestam
             delivery::tries,
             delivery::attempts,
             delivery::wanted_at,
+            delivery::held_fields_digest,
         ))
         .load(tx.db)?;
     let due = rows
@@ -174,6 +175,7 @@ fn lane(tx: &mut Tx<'_>, destination: DestinationId, id: PersonId, now: Timestam
                 sending_person: row.sending_person,
                 tries: u32::try_from(row.tries).unwrap_or(u32::MAX),
                 attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
+                held_fields_digest: row.held_fields_digest,
                 wanted_at: Timestamp(row.wanted_at),
             })
         })
@@ -198,6 +200,7 @@ struct DueRow {
     tries: i64,
     attempts: i64,
     wanted_at: i64,
+    held_fields_digest: Option<Vec<u8>>,
 }
 
 /// Reads a sealed column's JSON.

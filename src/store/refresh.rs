@@ -13,6 +13,7 @@ use crate::domain::fingerprint;
 use crate::domain::ids::{DeliveryId, DestinationId, RecordId, RouteId, SubjectId};
 use crate::domain::promise::{keeps, reread_after_ms};
 use crate::domain::record::{ReadRecords, Record};
+use crate::domain::subject::SubjectKind;
 use crate::domain::time::{LmsTime, Timestamp};
 use crate::fail_point;
 
@@ -25,11 +26,13 @@ pub struct ClaimedSubject {
     pub subject: SubjectId,
     /// The portal that knows it.
     pub portal: String,
+    /// A learner, or which list.
+    pub kind: SubjectKind,
     /// Its id there.
     pub lms_id: String,
     /// Reads in a row that failed.
     pub tries: u32,
-    /// `live`, `retry` or `sweep`.
+    /// `live`, `retry`, `sweep` or `backfill`.
     pub lane: String,
     generation: i64,
     _claim: SubjectClaim,
@@ -48,10 +51,12 @@ pub enum NextSubject {
 pub struct Read {
     /// When the read began: its version. A commit from an older read is dropped.
     pub started_at: Timestamp,
-    /// The profile; none when the LMS answered 404.
+    /// The profile; none when the LMS answered 404. A list has one that carries only its name.
     pub learner: Option<Learner>,
     /// The records.
     pub records: ReadRecords,
+    /// When one of them stands otherwise without any event; then the subject is read again.
+    pub changes_at: Option<Timestamp>,
 }
 
 /// What a refresh came to.
@@ -90,7 +95,7 @@ impl Store {
                     false => claims.subjects().iter().copied().collect(),
                 };
                 let mut next: Option<i64> = None;
-                for lane in ["live", "retry", "sweep"] {
+                for lane in ["live", "retry", "sweep", "backfill"] {
                     let mut waiting = mark::table
                         .inner_join(subject::table.inner_join(portal::table.on(portal::id.eq(subject::portal_id))))
                         .filter(mark::lane.eq(lane))
@@ -101,6 +106,7 @@ impl Store {
                             mark::generation,
                             mark::tries,
                             portal::name,
+                            subject::kind,
                             subject::lms_id,
                         ))
                         .into_boxed();
@@ -108,8 +114,9 @@ impl Store {
                     for subject in &busy {
                         waiting = waiting.filter(mark::subject_id.ne(*subject));
                     }
-                    let first: Option<(i64, i64, i64, i64, String, String)> = waiting.first(tx.db).optional()?;
-                    let Some((due_at, id, generation, tries, portal, lms_id)) = first else { continue };
+                    let first: Option<(i64, i64, i64, i64, String, String, String)> =
+                        waiting.first(tx.db).optional()?;
+                    let Some((due_at, id, generation, tries, portal, kind, lms_id)) = first else { continue };
                     if due_at > now {
                         next = Some(next.map_or(due_at, |earlier| earlier.min(due_at)));
                         continue;
@@ -118,6 +125,7 @@ impl Store {
                     return Ok(NextSubject::Dirty(ClaimedSubject {
                         subject: SubjectId(id),
                         portal,
+                        kind: SubjectKind::parse(&kind).expect("a CHECK constraint spells the kinds"),
                         lms_id,
                         tries: u32::try_from(tries).unwrap_or(u32::MAX),
                         lane: lane.to_owned(),
@@ -153,7 +161,7 @@ impl Store {
     pub async fn complete_refresh(
         &self,
         claimed: ClaimedSubject,
-        read: Read,
+        mut read: Read,
         planner: impl FnOnce(&PersonFacts) -> Vec<WantedChange> + Send + 'static,
     ) -> Result<RefreshCounts, StoreError> {
         let epoch = self.epoch;
@@ -167,6 +175,7 @@ impl Store {
                     Some(learner) => {
                         match keep_person(tx, &claimed, portal_id, learner, read.started_at, epoch, now)? {
                             Person::Current(person_id) => {
+                                super::seen::complete(tx.db, claimed.subject, &mut read.records)?;
                                 let known = keep_records(tx, &claimed, person_id, &read, epoch, now, &mut counts)?;
                                 let facts = PersonFacts {
                                     now,
@@ -181,6 +190,7 @@ impl Store {
                                 }
                                 let again = settle_promises(tx, &claimed, &read, now, &mut counts)?;
                                 end_mark(tx, &claimed, again)?;
+                                super::calendar::keep(tx.db, claimed.subject, read.changes_at)?;
                             }
                             Person::Erased => end_mark(tx, &claimed, None)?,
                             // Somebody read later than we did; what they wrote stands.
@@ -563,15 +573,15 @@ fn settle_promises(
     now: Timestamp,
     counts: &mut RefreshCounts,
 ) -> Result<Option<i64>, StoreError> {
-    let rows: Vec<(i64, String, i64, i64)> = promise::table
+    let rows: Vec<(i64, String, Option<String>, i64, i64)> = promise::table
         .filter(promise::subject_id.eq(claimed.subject.0).and(promise::state.eq("open")))
-        .select((promise::id, promise::record_kind, promise::received_at, promise::tries))
+        .select((promise::id, promise::record_kind, promise::thing, promise::received_at, promise::tries))
         .load(tx.db)?;
     let mut again: Option<i64> = None;
-    for (id, kind, received_at, tries) in rows {
+    for (id, kind, thing, received_at, tries) in rows {
         let kind = RecordKind::parse(&kind).expect("we wrote the word");
         let tries = u32::try_from(tries).unwrap_or(u32::MAX);
-        let promised = Promise { kind, received_at: Timestamp(received_at), tries };
+        let promised = Promise { kind, thing, received_at: Timestamp(received_at), tries };
         let is_kept = read.records.records.iter().any(|fact| keeps(fact, &promised, now));
         let wait = reread_after_ms(tries).filter(|_| read.records.complete.contains(&kind));
         let state = match (is_kept, wait) {
@@ -694,7 +704,7 @@ mod tests {
             };
             let id = self.store.append_event(raw).await.expect("is kept");
             let reading = Reading {
-                name: EventName::EnrollmentCompleted,
+                name: EventName::called("enrollment_completed_by_learner").expect("a known event"),
                 user_id: Some(USER.to_owned()),
                 ids: BTreeMap::new(),
                 oddity: None,
@@ -734,7 +744,7 @@ mod tests {
         ) -> RefreshCounts {
             let learner = Learner { id: USER.to_owned(), is_active: true, ..Learner::default() };
             let records = ReadRecords { records, complete: BTreeSet::from([RecordKind::Completion]) };
-            let read = Read { started_at, learner: Some(learner), records };
+            let read = Read { started_at, learner: Some(learner), records, changes_at: None };
             let plan = self.plan.clone();
             self.store
                 .complete_refresh(claimed, read, move |facts| plan.changes(facts))

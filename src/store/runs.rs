@@ -3,10 +3,11 @@
 use diesel::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::inbox::learner_subject;
+use super::inbox::subject_row;
 use super::schema::{mark, run};
 use super::{Store, StoreError};
 use crate::domain::ids::RunId;
+use crate::domain::subject::SubjectKind;
 use crate::domain::time::Timestamp;
 
 /// A sweep under way.
@@ -81,21 +82,32 @@ impl Store {
             .run("advance_sweep", move |tx| {
                 let portal_id = super::log::portal_id(tx.db, &portal)?;
                 for learner_id in &learner_ids {
-                    let subject_id = learner_subject(tx.db, portal_id, learner_id)?;
-                    diesel::insert_into(mark::table)
-                        .values((
-                            mark::subject_id.eq(subject_id),
-                            mark::generation.eq(1_i64),
-                            mark::due_at.eq(now),
-                            mark::lane.eq("sweep"),
-                        ))
-                        .on_conflict_do_nothing()
-                        .execute(tx.db)?;
+                    let subject_id = subject_row(tx.db, portal_id, SubjectKind::Learner, learner_id)?;
+                    mark_for_sweep(tx.db, subject_id, now)?;
                 }
                 let counts = serde_json::to_string(&sweep.counts).expect("counts are plain data");
                 diesel::update(run::table.find(sweep.id.0))
                     .set((run::next_page.eq(i64::from(sweep.next_page)), run::counts.eq(counts)))
                     .execute(tx.db)?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Marks lists of a portal to be read again; those already marked keep their lane and time.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn mark_lists(&self, portal: &str, lists: Vec<SubjectKind>) -> Result<(), StoreError> {
+        let portal = portal.to_owned();
+        let now = self.clock.now().0;
+        self.writer
+            .run("mark_lists", move |tx| {
+                let portal_id = super::log::portal_id(tx.db, &portal)?;
+                for list in lists {
+                    let subject_id = subject_row(tx.db, portal_id, list, list.as_str())?;
+                    mark_for_sweep(tx.db, subject_id, now)?;
+                }
                 Ok(())
             })
             .await
@@ -137,4 +149,18 @@ impl Store {
             })
             .await
     }
+}
+
+/// Marks a subject for the sweep, unless it is marked already.
+pub(super) fn mark_for_sweep(db: &mut SqliteConnection, subject_id: i64, now: i64) -> Result<(), StoreError> {
+    diesel::insert_into(mark::table)
+        .values((
+            mark::subject_id.eq(subject_id),
+            mark::generation.eq(1_i64),
+            mark::due_at.eq(now),
+            mark::lane.eq("sweep"),
+        ))
+        .on_conflict_do_nothing()
+        .execute(db)?;
+    Ok(())
 }

@@ -14,7 +14,12 @@ table! { intake (id) { id -> BigInt, last_event_id -> BigInt, } }
 table! { reading (event_id, position) { event_id -> BigInt, position -> BigInt, name -> Text, subject_id -> Nullable<BigInt>, disposition -> Text, dedupe -> Binary, oddity -> Nullable<Text>, } }
 table! { subject (id) { id -> BigInt, portal_id -> BigInt, kind -> Text, lms_id -> Text, last_read_at -> Nullable<BigInt>, absent_until -> Nullable<BigInt>, } }
 table! { mark (subject_id) { subject_id -> BigInt, generation -> BigInt, due_at -> BigInt, tries -> BigInt, lane -> Text, } }
-table! { promise (id) { id -> BigInt, subject_id -> BigInt, event_id -> BigInt, record_kind -> Text, received_at -> BigInt, tries -> BigInt, state -> Text, } }
+table! { calendar (subject_id) { subject_id -> BigInt, due_at -> BigInt, } }
+table! { staged (run_id, lms_id, row_id) { run_id -> BigInt, lms_id -> Text, row_id -> Text, row -> Binary, } }
+table! { promise (id) {
+    id -> BigInt, subject_id -> BigInt, event_id -> BigInt, record_kind -> Text, received_at -> BigInt, tries -> BigInt, state -> Text,
+    thing -> Nullable<Text>, by_admin -> Nullable<Text>,
+} }
 table! { person (id) {
     id -> BigInt, subject_id -> BigInt, portal_id -> BigInt, profile -> Nullable<Binary>, profile_digest -> Binary,
     external_id_index -> Nullable<Binary>, email_index -> Nullable<Binary>, name_index -> Nullable<Binary>, state -> Text, read_version -> BigInt,

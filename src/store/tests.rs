@@ -9,7 +9,8 @@ use chrono_tz::Tz;
 use learnsync_sdk::{Learner, PersonMatch, RecordKind, RouteMode, SlotRule};
 
 use super::{
-    DestinationRows, DestinationSpec, NewEvent, NextLane, NextSubject, Open, Read, RouteSpec, Store, Taken, Threading,
+    DestinationRows, DestinationSpec, NewEvent, NextLane, NextSubject, Open, Read, RefreshCounts, RouteSpec, Store,
+    Taken, Threading,
 };
 use crate::config::History;
 use crate::domain::chance::Generator;
@@ -137,7 +138,7 @@ impl Ledger {
             ..Record::new(RecordKind::Completion, format!("e{number}"), lms_id(number))
         };
         let records = ReadRecords { records: vec![record], complete: BTreeSet::from([RecordKind::Completion]) };
-        let read = Read { started_at: self.clock.now(), learner: Some(learner), records };
+        let read = Read { started_at: self.clock.now(), learner: Some(learner), records, changes_at: None };
         let plan = Plan {
             routes: vec![PlannedRoute {
                 destination: self.hr.id,
@@ -154,8 +155,44 @@ impl Ledger {
         self.store.complete_refresh(claimed, read, move |facts| plan.changes(facts)).await.expect("is kept");
     }
 
-    /// A webhook, read by intake.
+    /// The LMS is read for whoever is dirty: they hold this. Nothing is routed.
+    pub(crate) async fn read(&self, number: u32, records: ReadRecords) -> RefreshCounts {
+        self.read_until(number, records, None).await
+    }
+
+    /// The same, and when the calendar changes it.
+    pub(crate) async fn read_until(
+        &self,
+        number: u32,
+        records: ReadRecords,
+        changes_at: Option<Timestamp>,
+    ) -> RefreshCounts {
+        let NextSubject::Dirty(claimed) = self.store.next_subject().await.expect("claims") else {
+            panic!("nobody is dirty")
+        };
+        let learner = Learner { id: lms_id(number), is_active: true, ..Learner::default() };
+        let read = Read { started_at: self.clock.now(), learner: Some(learner), records, changes_at };
+        self.store.complete_refresh(claimed, read, |_| Vec::new()).await.expect("is kept")
+    }
+
+    /// A webhook about a learner's enrolment, read by intake.
     pub(crate) async fn hook(&self, number: u32) {
+        self.hook_of("enrollment_completed_by_learner", number, &[]).await;
+    }
+
+    /// A webhook in which something is odd.
+    pub(crate) async fn hook_odd(&self, number: u32, oddity: &str) {
+        self.hook_read(EventName::Unknown("planet created".to_owned()), number, &[], Some(oddity)).await;
+    }
+
+    /// A webhook of any event, with ids besides the learner's.
+    pub(crate) async fn hook_of(&self, event_name: &str, number: u32, ids: &[(&str, &str)]) {
+        let name = EventName::called(event_name).expect("a known event");
+        self.hook_read(name, number, ids, None).await;
+    }
+
+    async fn hook_read(&self, name: EventName, number: u32, ids: &[(&str, &str)], oddity: Option<&str>) {
+        let ids: BTreeMap<String, String> = ids.iter().map(|(key, id)| ((*key).to_owned(), (*id).to_owned())).collect();
         let raw = RawEvent {
             portal: "main".to_owned(),
             method: "POST".to_owned(),
@@ -166,10 +203,10 @@ impl Ledger {
         let events = self.store.take_new_events().await.expect("takes");
         let taken = |event: NewEvent| {
             let reading = Reading {
-                name: EventName::EnrollmentCompleted,
+                name: name.clone(),
                 user_id: Some(lms_id(number)),
-                ids: BTreeMap::new(),
-                oddity: None,
+                ids: ids.clone(),
+                oddity: oddity.map(str::to_owned),
             };
             let mut dedupe = [0; 32];
             dedupe[..8].copy_from_slice(&event.id.to_le_bytes());

@@ -182,6 +182,10 @@ impl Page {
             (Given::Default(value), _) => value.to_owned(),
             (Given::Required | Given::Optional, Type::Integer) => self.settle_seconds.to_string(),
             (Given::Required | Given::Optional, Type::Zone) => text("Europe/Berlin"),
+            (Given::Required | Given::Optional, Type::Texts) => "{}".to_owned(),
+            (Given::Required | Given::Optional, _) if setting.path.ends_with("_path") => {
+                text("/users/{user}/learning-paths")
+            }
             (Given::Required | Given::Optional, _) => text(""),
         }
     }

@@ -46,7 +46,7 @@ async fn event(store: &Store, user: &str) {
     };
     store.append_event(raw).await.expect("is kept");
     let reading = Reading {
-        name: EventName::EnrollmentCompleted,
+        name: EventName::called("enrollment_completed_by_learner").expect("a known event"),
         user_id: Some(user.to_owned()),
         ids: BTreeMap::new(),
         oddity: None,
@@ -91,7 +91,7 @@ async fn an_event_an_ambiguous_person_and_a_parked_record_are_explained_from_a_r
     let mut fact = facts(RecordKind::Completion, "e1", "Fire Safety");
     fact.achieved = Some(LmsTime::Instant(NOW.plus_ms(-1_000)));
     let records = ReadRecords { records: vec![fact], complete: BTreeSet::from([RecordKind::Completion]) };
-    let read = Read { started_at: NOW, learner: learner(Vec::new()).learner, records };
+    let read = Read { started_at: NOW, learner: learner(Vec::new()).learner, records, changes_at: None };
     store.complete_refresh(claimed, read, move |facts| plan.changes(facts)).await.expect("is kept");
     let NextLane::Due(lane) = store.next_lane(hr_rows.id).await.expect("claims") else { panic!("one is due") };
     let candidates = vec!["118".to_owned(), "206".to_owned()];

@@ -203,6 +203,7 @@ fn learner(deliveries: Vec<DeliveryView>) -> LearnerView {
         }],
         promises: vec![PromiseView {
             kind: RecordKind::Completion,
+            thing: None,
             received_at: at(9, 12, 3),
             tries: 1,
             state: "kept".to_owned(),
@@ -468,6 +469,7 @@ fn cases() -> BTreeMap<String, (LearnerView, Given)> {
 
     let promise = |state: &str| PromiseView {
         kind: RecordKind::Certificate,
+        thing: None,
         received_at: at(9, 27, 0),
         tries: 2,
         state: state.to_owned(),

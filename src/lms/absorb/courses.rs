@@ -20,6 +20,8 @@ const COURSES_MAX: usize = 10_000;
 pub(super) struct CatalogueCourse {
     pub(super) name: Option<String>,
     pub(super) external_id: Option<String>,
+    /// Whether it has sessions.
+    pub(super) is_instructor_led: bool,
 }
 
 /// A read that several callers may wait for; `None` inside when the catalogue does not show the course.

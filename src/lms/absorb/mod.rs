@@ -4,6 +4,7 @@ mod client;
 mod courses;
 mod dates;
 mod list;
+mod lists;
 pub mod payload;
 mod records;
 mod row;
@@ -24,14 +25,16 @@ use serde_json::Value;
 pub use client::Pauses;
 pub use session::{StoredToken, TokenVault};
 
-use super::{LearnerPage, Lms, LmsError, Probe, ReadRecords};
+use super::{LearnerPage, Lms, LmsError, Probe, Profile, ReadRecords};
 use crate::domain::chance::Entropy;
+use crate::domain::record::Record;
+use crate::domain::subject::SubjectKind;
 use crate::domain::time::Clock;
 use crate::telemetry::Metrics;
 use client::{Answer, Client};
 use courses::{CatalogueCourse, Courses};
 use list::Page;
-use records::{Award, Rows};
+use records::{Attendance, Rows};
 use row::{Row, guid};
 use session::{Account, Session};
 use wire::{Budget, Counted, Wire};
@@ -65,6 +68,11 @@ pub struct AbsorbSettings {
     pub certificates_path: String,
     /// Where a learner's competencies are; `{user}` stands for the learner's id.
     pub competencies_path: String,
+    /// Where a learner's learning paths are, if the customer knows it: Absorb does not document it.
+    pub learning_paths_path: Option<String>,
+    /// The kinds that somebody wants; of those that cost calls of their own only these are read: session attendances, courses, departments,
+    /// groups.
+    pub kinds: BTreeSet<RecordKind>,
     /// Calls per second, at least 1.
     pub calls_per_second_max: u32,
     /// Calls under way at once, at least 1.
@@ -90,6 +98,8 @@ pub struct Absorb {
     courses: Courses,
     certificates_path: String,
     competencies_path: String,
+    learning_paths_path: Option<String>,
+    kinds: BTreeSet<RecordKind>,
 }
 
 impl Absorb {
@@ -124,6 +134,8 @@ impl Absorb {
             courses: Courses::new(clock),
             certificates_path: settings.certificates_path,
             competencies_path: settings.competencies_path,
+            learning_paths_path: settings.learning_paths_path,
+            kinds: settings.kinds,
         }
     }
 
@@ -150,23 +162,42 @@ impl Absorb {
         learners.collect::<Result<_, String>>().map_err(misunderstood("/users"))
     }
 
-    /// Where a learner's rows of a kind are, and the name of that list.
-    fn path_of(&self, kind: RecordKind, user: &str) -> (&'static str, String) {
-        match kind {
-            RecordKind::Completion => ("enrollments", format!("/users/{user}/enrollments")),
-            RecordKind::Certificate => ("certificates", self.certificates_path.replace("{user}", user)),
-            RecordKind::Competency => ("competencies", self.competencies_path.replace("{user}", user)),
-            other => unreachable!("no list of {other} records is read yet"),
+    /// Where a learner's rows of each kind are, with the name of that list.
+    fn lists_of(&self, user: &str) -> Vec<(RecordKind, &'static str, String)> {
+        let mut lists = vec![
+            (RecordKind::Completion, "enrollments", format!("/users/{user}/enrollments")),
+            (RecordKind::Certificate, "certificates", self.certificates_path.replace("{user}", user)),
+            (RecordKind::Competency, "competencies", self.competencies_path.replace("{user}", user)),
+        ];
+        if let Some(path) = &self.learning_paths_path {
+            lists.push((RecordKind::LearningPath, "learningPaths", path.replace("{user}", user)));
         }
+        lists
     }
 
     /// A list whose feature may be off in the portal: `None` for 404 and 403.
-    async fn optional_list(&self, kind: RecordKind, user: &str) -> Result<Option<Vec<Value>>, LmsError> {
-        let (name, path) = self.path_of(kind, user);
-        match self.client.list(name, &path).await {
+    async fn optional_list(&self, name: &'static str, path: &str) -> Result<Option<Vec<Value>>, LmsError> {
+        match self.client.list(name, path).await {
             Err(LmsError::Forbidden(_)) => Ok(None),
             outcome => outcome,
         }
+    }
+
+    /// The completed sessions of a learner's instructor-led courses. Absorb gives them course by course, as bare arrays.
+    async fn attendances(&self, user: &str, learner_id: &str, rows: &Rows) -> Result<Vec<Attendance>, LmsError> {
+        let mut attendances = Vec::new();
+        for course_id in rows.enrolled_course_ids() {
+            let known = self.course(&course_id).await?;
+            if !known.is_some_and(|course| course.is_instructor_led) {
+                continue;
+            }
+            let path = format!("/users/{user}/enrollments/{}/sessions", segment(&course_id)?);
+            for row in self.optional_list("sessions", &path).await?.unwrap_or_default() {
+                let found = records::attendance(learner_id, &course_id, &row).map_err(misunderstood(&path))?;
+                attendances.extend(found);
+            }
+        }
+        Ok(attendances)
     }
 
     /// The course as the catalogue shows it; `None` for 404, and for 403: a role that sees the enrolment may not see the course.
@@ -185,36 +216,64 @@ impl Absorb {
 
 #[async_trait]
 impl Lms for Absorb {
-    async fn learner(&self, id: &str) -> Result<Option<Learner>, LmsError> {
+    async fn learner(&self, id: &str) -> Result<Option<Profile>, LmsError> {
         let path = format!("/users/{}", segment(id)?);
         match self.client.get(&path, &[]).await? {
             Answer::Missing => Ok(None),
-            Answer::Found(value) => records::learner(&plain_id(id), &value).map(Some).map_err(misunderstood(&path)),
+            Answer::Found(value) => {
+                let id = plain_id(id);
+                let learner = records::learner(&id, &value).map_err(misunderstood(&path))?;
+                let is_wanted = self.kinds.contains(&RecordKind::Person);
+                let person = is_wanted.then(|| lists::person(&id, &value)).transpose().map_err(misunderstood(&path))?;
+                Ok(Some(Profile { learner, person }))
+            }
         }
     }
 
     async fn records(&self, learner_id: &str) -> Result<ReadRecords, LmsError> {
         let user = segment(learner_id)?;
         let learner_id = plain_id(learner_id);
-        let (name, path) = self.path_of(RecordKind::Completion, &user);
-        // Without enrolments there is no learner; nothing is concluded from that, whoever asked reads the profile first.
-        let Some(enrolments) = self.client.list(name, &path).await? else { return Ok(ReadRecords::default()) };
-        let enrolments: Result<Vec<_>, _> = enrolments.iter().map(|row| records::enrolment(&learner_id, row)).collect();
-        let enrolments = enrolments.map_err(misunderstood(&path))?;
-        let mut rows = Rows { learner_id: learner_id.clone(), enrolments, awards: Default::default() };
-        let mut complete = BTreeSet::from([RecordKind::Completion]);
-        let reads: [(_, fn(&str, &Value) -> Result<Award, String>); 2] =
-            [(RecordKind::Certificate, records::certificate), (RecordKind::Competency, records::competency)];
-        for (kind, read) in reads {
-            let Some(list) = self.optional_list(kind, &user).await? else { continue };
-            let awards: Result<Vec<_>, _> = list.iter().map(|row| read(&learner_id, row)).collect();
-            rows.awards.insert(kind, awards.map_err(misunderstood(&self.path_of(kind, &user).1))?);
+        let mut rows = Rows::of(&learner_id);
+        let mut complete = BTreeSet::new();
+        for (kind, name, path) in self.lists_of(&user) {
+            let read = match kind {
+                // Without enrolments there is no learner; nothing is concluded from that, whoever asked reads the profile first.
+                RecordKind::Completion => match self.client.list(name, &path).await? {
+                    None => return Ok(ReadRecords::default()),
+                    found => found,
+                },
+                _ => self.optional_list(name, &path).await?,
+            };
+            let Some(read) = read else { continue };
+            rows.add(kind, &read).map_err(misunderstood(&path))?;
             complete.insert(kind);
+        }
+        // Credits stand with the enrolments.
+        complete.insert(RecordKind::CreditAward);
+        if self.kinds.contains(&RecordKind::SessionAttendance) {
+            rows.attendances = self.attendances(&user, &learner_id, &rows).await?;
+            complete.insert(RecordKind::SessionAttendance);
         }
         let ids = rows.course_ids();
         let courses = futures::future::try_join_all(ids.iter().map(|id| self.course(id))).await?;
         let catalogue = ids.into_iter().zip(courses).collect();
         Ok(ReadRecords { records: rows.records(&catalogue), complete })
+    }
+
+    async fn list(&self, kind: SubjectKind) -> Result<ReadRecords, LmsError> {
+        let (name, path, read): (_, _, fn(&Value) -> Result<Record, String>) = match kind {
+            SubjectKind::Courses => ("courses", "/courses", lists::course),
+            SubjectKind::Departments => ("departments", "/departments", lists::department),
+            SubjectKind::Groups => ("groups", "/groups", lists::group),
+            SubjectKind::Learner => return Err(misunderstood("/")("a learner is no list".to_owned())),
+        };
+        if kind.listed().is_none_or(|listed| !self.kinds.contains(&listed)) {
+            return Ok(ReadRecords::default());
+        }
+        let Some(rows) = self.optional_list(name, path).await? else { return Ok(ReadRecords::default()) };
+        let records: Result<Vec<Record>, String> = rows.iter().map(read).collect();
+        let complete = kind.listed().into_iter().collect();
+        Ok(ReadRecords { records: records.map_err(misunderstood(path))?, complete })
     }
 
     async fn learner_ids(&self, page: u32) -> Result<LearnerPage, LmsError> {
@@ -242,8 +301,7 @@ impl Lms for Absorb {
         let row = Row::of(first).map_err(misunderstood("/users"))?;
         let id = row.id(&["id"]).ok_or_else(|| misunderstood("/users")("a user has no id".to_owned()))?;
         let user = segment(&id)?;
-        for kind in [RecordKind::Completion, RecordKind::Certificate, RecordKind::Competency] {
-            let (name, path) = self.path_of(kind, &user);
+        for (kind, name, path) in self.lists_of(&user) {
             match self.client.page(name, &path, 0, 1).await {
                 Ok(Some(_)) => {
                     probe.available.insert(kind);

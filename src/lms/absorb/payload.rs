@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::row::{cut, fold, guid, text};
-use crate::domain::event::{EventName, RawEvent, Reading};
+use crate::domain::event::{EVENTS, EventName, KnownEvent, RawEvent, Reading};
+use crate::domain::subject::SubjectKind;
 
 /// Most readings of one body; a longer list is cut, which its last reading says.
 pub const READINGS_MAX: usize = 500;
@@ -28,41 +29,25 @@ const USER_KEYS: [&str; 4] = ["userid", "learnerid", "userguid", "learnerguid"];
 /// Folded names of test events.
 const TEST_NAMES: [&str; 4] = ["test", "testwebhook", "webhooktest", "ping"];
 
-/// Absorb's events by their display names.
-const EVENTS: [&str; 24] = [
-    "User Created",
-    "Online Course Activated",
-    "Online Course Deactivated",
-    "Enrollment Completed by Admin",
-    "Department Created",
-    "Department Deleted",
-    "Group Created",
-    "Group Deleted",
-    "Curriculum Activated",
-    "Curriculum Deactivated",
-    "Curriculum Added",
-    "Instructor Led Course Activated",
-    "Instructor Led Course Deactivated",
-    "Instructor Led Course Added",
-    "Course Bundle Activated",
-    "Course Bundle Deactivated",
-    "Course Bundle Deleted",
-    "Enrollment Completed by Learner",
-    "Certificate Awarded",
-    "Competency Awarded",
-    "Course Credits Awarded",
-    "Session Enrollment Completed",
-    "Self-Assessment Completed",
-    "Learning Path Completed",
-];
+/// Names of events that the configuration adds to Absorb's list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Aliases(BTreeMap<String, &'static KnownEvent>);
+
+impl Aliases {
+    /// Each name with the event that it means; casing and separators do not matter.
+    #[must_use]
+    pub fn new(names: impl IntoIterator<Item = (String, &'static KnownEvent)>) -> Self {
+        Self(names.into_iter().map(|(name, event)| (fold(&name), event)).collect())
+    }
+}
 
 type Object = Map<String, Value>;
 
 /// Reads a webhook body; never fails, and gives at least one reading. What cannot be read is `Unknown` with an oddity.
 #[must_use]
-pub fn read(event: &RawEvent) -> Vec<Reading> {
+pub fn read(event: &RawEvent, aliases: &Aliases) -> Vec<Reading> {
     let Decoded { text, oddity } = decode(event);
-    let mut readings = read_text(text.trim());
+    let mut readings = read_text(text.trim(), aliases);
     if let Some(words) = oddity {
         readings.iter_mut().for_each(|reading| note(reading, words));
     }
@@ -103,19 +88,19 @@ fn decode_utf8(body: &[u8]) -> Decoded {
     }
 }
 
-fn read_text(text: &str) -> Vec<Reading> {
+fn read_text(text: &str, aliases: &Aliases) -> Vec<Reading> {
     if text.is_empty() {
         return vec![reading(EventName::Test)];
     }
     match serde_json::from_str::<Value>(text) {
         // JSON inside a JSON string: somebody encoded it twice.
         Ok(Value::String(inner)) => match serde_json::from_str(&inner) {
-            Ok(value) => read_value(&value),
+            Ok(value) => read_value(&value, aliases),
             Err(_) => vec![unreadable("the body is a JSON text, not an object")],
         },
-        Ok(value) => read_value(&value),
+        Ok(value) => read_value(&value, aliases),
         Err(error) => match read_form(text) {
-            Some(object) => read_object(&object),
+            Some(object) => read_object(&object, aliases),
             // The parser's message names the reason and the place, and never quotes the body.
             None => vec![unreadable(&format!("the body is neither JSON nor a form: {error}"))],
         },
@@ -136,16 +121,16 @@ fn read_form(text: &str) -> Option<Object> {
     Some(pairs.into_iter().map(|(key, text)| (key, value(text))).collect())
 }
 
-fn read_value(value: &Value) -> Vec<Reading> {
+fn read_value(value: &Value, aliases: &Aliases) -> Vec<Reading> {
     match value {
-        Value::Object(object) => read_object(object),
+        Value::Object(object) => read_object(object, aliases),
         Value::Array(items) if items.is_empty() => {
             let mut test = reading(EventName::Test);
             note(&mut test, "the body is an empty list");
             vec![test]
         }
         Value::Array(items) => bounded(items.iter().flat_map(|item| match item {
-            Value::Object(object) => read_object(object),
+            Value::Object(object) => read_object(object, aliases),
             _ => vec![unreadable("an item of the list is not an object")],
         })),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
@@ -166,17 +151,17 @@ fn bounded(mut readings: impl Iterator<Item = Reading>) -> Vec<Reading> {
 }
 
 /// Reads one object; several readings when one of its containers is a list (`{"event":..,"data":[{..},{..}]}`).
-fn read_object(root: &Object) -> Vec<Reading> {
+fn read_object(root: &Object, aliases: &Aliases) -> Vec<Reading> {
     let levels = levels(root, 0);
     let lists = root.iter().filter(|(key, _)| CONTAINERS.contains(&fold(key).as_str()));
     let rows: Vec<&Object> =
         lists.filter_map(|(_, value)| value.as_array()).flatten().filter_map(Value::as_object).collect();
     if rows.is_empty() {
-        return vec![assemble(&levels)];
+        return vec![assemble(&levels, aliases)];
     }
     bounded(rows.into_iter().map(|row| {
         let inner = self::levels(row, 1);
-        assemble(&levels.iter().cloned().chain(inner).collect::<Vec<_>>())
+        assemble(&levels.iter().cloned().chain(inner).collect::<Vec<_>>(), aliases)
     }))
 }
 
@@ -211,22 +196,22 @@ impl<'a> Level<'a> {
     }
 }
 
-fn assemble(levels: &[Level<'_>]) -> Reading {
+fn assemble(levels: &[Level<'_>], aliases: &Aliases) -> Reading {
     let is_empty = levels.iter().all(|level| level.keys.is_empty());
-    let Some(name) = event_name(levels) else {
+    let Some(name) = event_name(levels, aliases) else {
         return if is_empty { reading(EventName::Test) } else { with_ids(EventName::Unknown(String::new()), levels) };
     };
-    with_ids(recognise(&name), levels)
+    with_ids(recognise(&name, aliases), levels)
 }
 
 /// The event's name as sent: the first that is on the list, else the first.
-fn event_name(levels: &[Level<'_>]) -> Option<String> {
+fn event_name(levels: &[Level<'_>], aliases: &Aliases) -> Option<String> {
     let mut names: Vec<String> = levels.iter().flat_map(|level| level.texts(&NAME_KEYS)).collect();
     if names.is_empty() {
         let near = levels.iter().filter(|level| level.depth <= 1);
         names = near.flat_map(|level| level.texts(&WEAK_NAME_KEYS)).collect();
     }
-    let known = names.iter().position(|name| !matches!(recognise(name), EventName::Unknown(_))).unwrap_or(0);
+    let known = names.iter().position(|name| !matches!(recognise(name, aliases), EventName::Unknown(_))).unwrap_or(0);
     names.into_iter().nth(known)
 }
 
@@ -245,11 +230,7 @@ fn with_ids(name: EventName, levels: &[Level<'_>]) -> Reading {
     let words = match &reading.name {
         EventName::Unknown(name) if name.is_empty() => Some("the body names no event"),
         EventName::Unknown(_) => Some("the event is not on Absorb's list"),
-        EventName::EnrollmentCompleted
-        | EventName::CertificateAwarded
-        | EventName::CompetencyAwarded
-        | EventName::Other(_)
-        | EventName::Test => None,
+        EventName::Known(_) | EventName::Test => None,
     };
     if let Some(words) = words {
         note(&mut reading, words);
@@ -262,7 +243,7 @@ fn with_ids(name: EventName, levels: &[Level<'_>]) -> Reading {
 fn name_user(reading: &mut Reading) {
     let sent = USER_KEYS.iter().find_map(|key| reading.ids.get(*key)).cloned();
     match sent {
-        None if reading.name.promises().is_some() => note(reading, "the body names no user"),
+        None if is_about_learner(&reading.name) => note(reading, "the body names no user"),
         None => {}
         Some(id) => match guid(&id) {
             None => note(reading, "the user id is not a GUID"),
@@ -275,36 +256,29 @@ fn name_user(reading: &mut Reading) {
     }
 }
 
-/// Finds an event on Absorb's list, whatever its separators, casing and known variants of spelling.
-fn recognise(name: &str) -> EventName {
-    let folded = fold(name).replace("enrolment", "enrollment");
+fn is_about_learner(name: &EventName) -> bool {
+    matches!(name, EventName::Known(event) if event.subject == SubjectKind::Learner)
+}
+
+/// Finds an event on Absorb's list, whatever its separators, casing and known variants of spelling. What the configuration says comes first.
+fn recognise(name: &str, aliases: &Aliases) -> EventName {
+    let folded = fold(name);
+    if let Some(event) = aliases.0.get(&folded) {
+        return EventName::Known(event);
+    }
+    let folded = folded.replace("enrolment", "enrollment");
     let folded = folded.strip_suffix("event").unwrap_or(&folded);
     if TEST_NAMES.contains(&folded) {
         return EventName::Test;
     }
-    match spellings(folded).into_iter().find(|spelling| EVENTS.iter().any(|event| fold(event) == *spelling)) {
-        Some(event) => match event.as_str() {
-            "enrollmentcompletedbylearner" | "enrollmentcompletedbyadmin" => EventName::EnrollmentCompleted,
-            "certificateawarded" => EventName::CertificateAwarded,
-            "competencyawarded" => EventName::CompetencyAwarded,
-            _ => EventName::Other(event),
-        },
-        None => EventName::Unknown(cut(name.trim(), NAME_CHARACTERS_MAX).to_owned()),
-    }
+    let is_called = |event: &&KnownEvent, name: &str| fold(event.name) == name || event.aliases.contains(&name);
+    let found = spellings(folded).into_iter().find_map(|name| EVENTS.iter().find(|event| is_called(event, &name)));
+    found.map_or_else(|| EventName::Unknown(cut(name.trim(), NAME_CHARACTERS_MAX).to_owned()), EventName::Known)
 }
 
 /// The ways in which Absorb might mean a folded name, the name itself first.
 fn spellings(folded: &str) -> Vec<String> {
-    let mut base = match folded {
-        "enrollmentcompleted"
-        | "enrollmentcomplete"
-        | "courseenrollmentcompleted"
-        | "coursecompleted"
-        | "learnerenrollmentcompleted" => "enrollmentcompletedbylearner".to_owned(),
-        "adminenrollmentcompleted" => "enrollmentcompletedbyadmin".to_owned(),
-        "creditsawarded" | "creditawarded" | "coursecreditawarded" => "coursecreditsawarded".to_owned(),
-        other => other.to_owned(),
-    };
+    let mut base = folded.to_owned();
     for short in ["ilc", "instructorledcourse", "instructorled"] {
         if let Some(rest) = base.strip_prefix(short) {
             base = format!("instructorledcourse{rest}");
@@ -367,19 +341,19 @@ pub fn dedupe_text(portal: &str, reading: &Reading, raw: &RawEvent) -> Vec<u8> {
 /// Says in a sentence what was recognised, for the answer to the Test Webhook button. It never repeats what was sent.
 #[must_use]
 pub fn describe(readings: &[Reading]) -> String {
-    // Label, and how many of its readings name a learner.
+    // Label, how many of its readings name a learner, and whether they should.
     let mut groups: Vec<(String, usize, bool)> = Vec::new();
     for reading in readings {
         let label = label(&reading.name);
-        let expects_user = reading.name.promises().is_some();
-        let with_user = usize::from(reading.user_id.is_some());
+        let is_about_learner = is_about_learner(&reading.name);
+        let with_user = usize::from(is_about_learner && reading.user_id.is_some());
         match groups.iter_mut().find(|(known, ..)| *known == label) {
             Some((_, learners, _)) => *learners += with_user,
-            None => groups.push((label, with_user, expects_user)),
+            None => groups.push((label, with_user, is_about_learner)),
         }
     }
-    let sentences = groups.into_iter().map(|(label, learners, expects_user)| match learners {
-        0 if expects_user => format!("{label} for no learner that we can read"),
+    let sentences = groups.into_iter().map(|(label, learners, is_about_learner)| match learners {
+        0 if is_about_learner => format!("{label} for no learner that we can read"),
         0 => label,
         1 => format!("{label} for one learner"),
         many => format!("{label} for {many} learners"),
@@ -389,13 +363,7 @@ pub fn describe(readings: &[Reading]) -> String {
 
 fn label(name: &EventName) -> String {
     match name {
-        EventName::EnrollmentCompleted => "Enrollment Completed".to_owned(),
-        EventName::CertificateAwarded => "Certificate Awarded".to_owned(),
-        EventName::CompetencyAwarded => "Competency Awarded".to_owned(),
-        EventName::Other(folded) => EVENTS
-            .iter()
-            .find(|event| fold(event) == *folded)
-            .map_or_else(|| folded.clone(), |event| (*event).to_owned()),
+        EventName::Known(event) => event.name.to_owned(),
         EventName::Test => "a test event".to_owned(),
         EventName::Unknown(_) => "an event that is not on Absorb's list".to_owned(),
     }
@@ -403,7 +371,10 @@ fn label(name: &EventName) -> String {
 
 #[cfg(test)]
 mod tests {
+    use learnsync_sdk::RecordKind;
+
     use super::*;
+    use crate::domain::event::{Audience, event_called};
 
     const USER: &str = "a14c149a-2ce0-41d4-b532-02189ad3cb22";
     const CLIENT: &str = "11111111-2222-4333-8444-555555555555";
@@ -420,13 +391,17 @@ mod tests {
 
     fn json(body: &str) -> Vec<Reading> {
         let body = body.replace("<user>", USER).replace("<client>", CLIENT).replace("<correlation>", CORRELATION);
-        read(&raw("application/json; charset=utf-8", body))
+        read(&raw("application/json; charset=utf-8", body), &Aliases::default())
     }
 
     fn one(body: &str) -> Reading {
         let mut readings = json(body);
         assert_eq!(readings.len(), 1, "{body}");
         readings.remove(0)
+    }
+
+    fn called(word: &str) -> EventName {
+        EventName::Known(event_called(word).expect("an event of the list"))
     }
 
     fn oddity(reading: &Reading) -> &str {
@@ -438,27 +413,27 @@ mod tests {
         let table = [
             (
                 r#"{"eventName":"Enrollment Completed by Learner","clientId":"<client>","correlationId":"<correlation>","userId":"<user>"}"#,
-                EventName::EnrollmentCompleted,
+                called("enrollment_completed_by_learner"),
                 vec!["clientid", "correlationid", "userid"],
             ),
             (
                 r#"{"event":"EnrollmentCompletedByLearner","clientId":"<client>","correlationId":"<correlation>","userId":"<user>","enrollmentId":"1","courseId":"2"}"#,
-                EventName::EnrollmentCompleted,
+                called("enrollment_completed_by_learner"),
                 vec!["clientid", "correlationid", "courseid", "enrollmentid", "userid"],
             ),
             (
                 r#"{"EventName":"EnrollmentCompletedByAdmin","ClientId":"<client>","CorrelationId":"<correlation>","UserId":"<user>","AdminId":"3","CourseId":"2"}"#,
-                EventName::EnrollmentCompleted,
+                called("enrollment_completed_by_admin"),
                 vec!["adminid", "clientid", "correlationid", "courseid", "userid"],
             ),
             (
                 r#"{"eventName":"certificate_awarded","transaction":{"clientId":"<client>","correlationId":"<correlation>"},"data":{"userId":"<user>","certificateId":"4"}}"#,
-                EventName::CertificateAwarded,
+                called("certificate_awarded"),
                 vec!["certificateid", "clientid", "correlationid", "userid"],
             ),
             (
                 r#"{"event":{"name":"competency.awarded","detail":{"User ID":"<user>"}},"Client ID":"<client>","Correlation_Id":"<correlation>"}"#,
-                EventName::CompetencyAwarded,
+                called("competency_awarded"),
                 vec!["clientid", "correlationid", "userid"],
             ),
         ];
@@ -481,11 +456,11 @@ mod tests {
         );
         let found: Vec<_> = readings.iter().map(|reading| (reading.name.clone(), reading.user_id.as_deref())).collect();
         let expected = vec![
-            (EventName::CertificateAwarded, Some(USER)),
+            (called("certificate_awarded"), Some(USER)),
             (EventName::Test, None),
             (EventName::Unknown(String::new()), None),
-            (EventName::CompetencyAwarded, Some(USER)),
-            (EventName::CompetencyAwarded, Some(CLIENT)),
+            (called("competency_awarded"), Some(USER)),
+            (called("competency_awarded"), Some(CLIENT)),
         ];
         assert_eq!(found, expected);
     }
@@ -510,7 +485,7 @@ mod tests {
 
     #[test]
     fn every_event_of_absorbs_list_is_known_in_every_spelling() {
-        for event in EVENTS {
+        for event in EVENTS.iter().map(|event| event.name) {
             let spellings = [
                 event.to_owned(),
                 event.to_uppercase(),
@@ -522,20 +497,20 @@ mod tests {
                 format!("{event} Event"),
             ];
             for spelling in spellings {
-                assert!(!matches!(recognise(&spelling), EventName::Unknown(_)), "{spelling}");
+                assert!(!matches!(recognise(&spelling, &Aliases::default()), EventName::Unknown(_)), "{spelling}");
             }
         }
         let table = [
-            ("enrollment.completed.by.learner", EventName::EnrollmentCompleted),
-            ("EnrolmentCompleted", EventName::EnrollmentCompleted),
-            ("CURRICULUM CREATED", EventName::Other("curriculumadded".to_owned())),
-            ("ilc_created", EventName::Other("instructorledcourseadded".to_owned())),
-            ("InstructorLedDeactivated", EventName::Other("instructorledcoursedeactivated".to_owned())),
-            ("UserAdded", EventName::Other("usercreated".to_owned())),
+            ("enrollment.completed.by.learner", called("enrollment_completed_by_learner")),
+            ("EnrolmentCompleted", called("enrollment_completed_by_learner")),
+            ("CURRICULUM CREATED", called("curriculum_added")),
+            ("ilc_created", called("instructor_led_course_added")),
+            ("InstructorLedDeactivated", called("instructor_led_course_deactivated")),
+            ("UserAdded", called("user_created")),
             ("User Deleted", EventName::Unknown("User Deleted".to_owned())),
         ];
         for (name, expected) in table {
-            assert_eq!(recognise(name), expected, "{name}");
+            assert_eq!(recognise(name, &Aliases::default()), expected, "{name}");
         }
     }
 
@@ -572,7 +547,7 @@ mod tests {
     #[test]
     fn a_department_event_without_a_user_is_not_odd() {
         let reading = one(r#"{"event":"Department Created","adminId":"<user>"}"#);
-        assert_eq!((reading.name.as_str(), reading.user_id, reading.oddity), ("departmentcreated", None, None));
+        assert_eq!((reading.name.as_str(), reading.user_id, reading.oddity), ("department_created", None, None));
     }
 
     #[test]
@@ -591,7 +566,7 @@ mod tests {
             (deep_list.as_bytes(), "recursion limit"),
         ];
         for (body, words) in table {
-            let readings = read(&raw("application/json", body));
+            let readings = read(&raw("application/json", body), &Aliases::default());
             assert_eq!(readings.len(), 1);
             assert!(matches!(readings[0].name, EventName::Unknown(_)), "{:?}", readings[0]);
             assert!(oddity(&readings[0]).contains(words), "{:?}", readings[0]);
@@ -617,9 +592,9 @@ mod tests {
             ),
         ];
         for (bytes, oddity) in table {
-            let readings = read(&raw("application/json; charset=utf-16", bytes.clone()));
+            let readings = read(&raw("application/json; charset=utf-16", bytes.clone()), &Aliases::default());
             assert_eq!(readings.len(), 1, "{bytes:?}");
-            assert_eq!(readings[0].name, EventName::CertificateAwarded, "{bytes:?}");
+            assert_eq!(readings[0].name, called("certificate_awarded"), "{bytes:?}");
             assert_eq!(readings[0].user_id.as_deref(), Some(USER), "{bytes:?}");
             assert_eq!(readings[0].oddity.as_deref(), oddity, "{bytes:?}");
         }
@@ -632,9 +607,9 @@ mod tests {
             format!("payload=%7B%22eventName%22%3A%22certificate_awarded%22%2C%22userId%22%3A%22{USER}%22%7D"),
         ];
         for body in bodies {
-            let readings = read(&raw("application/x-www-form-urlencoded", body.clone()));
+            let readings = read(&raw("application/x-www-form-urlencoded", body.clone()), &Aliases::default());
             assert_eq!(readings.len(), 1, "{body}");
-            assert_eq!(readings[0].name, EventName::CertificateAwarded, "{body}");
+            assert_eq!(readings[0].name, called("certificate_awarded"), "{body}");
             assert_eq!(readings[0].user_id.as_deref(), Some(USER), "{body}");
         }
     }
@@ -649,7 +624,7 @@ mod tests {
     #[test]
     fn of_a_repeated_key_the_last_wins_and_the_root_wins_over_what_is_inside() {
         let reading = one(r#"{"event":"Test","event":"Certificate Awarded","userId":"nobody","userId":"<user>"}"#);
-        assert_eq!((reading.name, reading.user_id.as_deref()), (EventName::CertificateAwarded, Some(USER)));
+        assert_eq!((reading.name, reading.user_id.as_deref()), (called("certificate_awarded"), Some(USER)));
         let reading = one(r#"{"data":{"userId":"<client>"},"event":"Certificate Awarded","userId":"<user>"}"#);
         assert_eq!(reading.user_id.as_deref(), Some(USER));
     }
@@ -657,7 +632,7 @@ mod tests {
     #[test]
     fn a_course_of_the_name_test_does_not_make_an_event_a_test() {
         let reading = one(r#"{"event":"Certificate Awarded","userId":"<user>","data":{"name":"Test","type":"Test"}}"#);
-        assert_eq!(reading.name, EventName::CertificateAwarded);
+        assert_eq!(reading.name, called("certificate_awarded"));
         let reading = one(r#"{"data":{"userId":"<user>","course":{"name":"Test"}}}"#);
         assert_eq!(reading.name, EventName::Unknown(String::new()));
     }
@@ -675,7 +650,7 @@ mod tests {
         let text = |body: &str| {
             let body = body.replace("<user>", USER);
             let raw = raw("application/json", body);
-            dedupe_text(&raw.portal, &read(&raw)[0], &raw)
+            dedupe_text(&raw.portal, &read(&raw, &Aliases::default())[0], &raw)
         };
         let base = text(r#"{"event":"Certificate Awarded","userId":"<user>","correlationId":"1"}"#);
         assert_eq!(
@@ -695,7 +670,7 @@ mod tests {
         assert_eq!(bare, text(r#"{"event":"Certificate Awarded","userId":"<user>"}"#));
         assert_ne!(bare, text(r#"{"event":"Certificate Awarded","userId":"<user>","sent":"later"}"#));
         let raw = raw("", r#"{"event":"Certificate Awarded","correlationId":"1"}"#);
-        let reading = &read(&raw)[0];
+        let reading = &read(&raw, &Aliases::default())[0];
         assert_ne!(dedupe_text("a", reading, &raw), dedupe_text("b", reading, &raw));
     }
 
@@ -716,5 +691,93 @@ mod tests {
         for (body, sentence) in table {
             assert_eq!(describe(&json(body)), sentence, "{body}");
         }
+    }
+
+    #[test]
+    fn a_name_that_the_configuration_adds_is_known_in_any_casing_and_comes_before_absorbs_own() {
+        let known = event_called("Certificate Awarded").expect("is on the list");
+        let aliases = Aliases::new([("Zertifikat verliehen".to_owned(), known), ("User Created".to_owned(), known)]);
+        for name in ["zertifikat_verliehen", "ZertifikatVerliehen", "user.created"] {
+            assert_eq!(recognise(name, &aliases), EventName::Known(known), "{name}");
+        }
+        assert_eq!(recognise("Zertifikat", &aliases), EventName::Unknown("Zertifikat".to_owned()));
+    }
+
+    /// The six dialects in which Absorb may speak (facts/absorb.md 1.4), each with the ids of what it is about or without.
+    fn spoken(event: &KnownEvent, dialect: &str, with_ids: bool) -> String {
+        const THING: &str = "c0ffee00-0000-4000-8000-000000000001";
+        const ADMIN: &str = "ad000000-0000-4000-8000-000000000001";
+        let mut ids = vec![("userId", USER)];
+        if event.audience == Audience::Administrator {
+            ids.push(("adminId", ADMIN));
+        }
+        let thing = match event.word {
+            "user_created" => None,
+            word if word.starts_with("enrollment") || word == "course_credits_awarded" => Some("enrollmentId"),
+            word if word.starts_with("department") => Some("departmentId"),
+            word if word.starts_with("group") => Some("groupId"),
+            word if word.starts_with("curriculum") => Some("curriculumId"),
+            word if word.starts_with("course_bundle") => Some("courseBundleId"),
+            word if word.contains("_course_") => Some("courseId"),
+            "certificate_awarded" => Some("certificateId"),
+            "competency_awarded" => Some("competencyId"),
+            "session_enrollment_completed" => Some("sessionId"),
+            "self_assessment_completed" => Some("selfAssessmentId"),
+            "learning_path_completed" => Some("learningPathId"),
+            other => panic!("no id of {other}"),
+        };
+        ids.extend(thing.filter(|_| with_ids).map(|key| (key, THING)));
+        let object = |pairs: &[(&str, &str)]| -> Object {
+            pairs.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))).collect()
+        };
+        let transaction = [("clientId", CLIENT), ("correlationId", CORRELATION)];
+        let words: Vec<&str> = event.name.split([' ', '-']).collect();
+        let code_name = words.concat();
+        let flat = |name_key: &str, name: &str| {
+            object(&[[(name_key, name)].as_slice(), transaction.as_slice(), ids.as_slice()].concat())
+        };
+        let pascal = |object: Object| -> Object {
+            object.into_iter().map(|(key, value)| (key[..1].to_uppercase() + &key[1..], value)).collect()
+        };
+        match dialect {
+            "A" => Value::from(flat("eventName", event.name)),
+            "B" => Value::from(flat("event", &code_name)),
+            "C" => Value::from(pascal(flat("eventName", &code_name))),
+            "D" => serde_json::json!({
+                "eventName": words.join("_").to_lowercase(), "transaction": object(&transaction), "data": object(&ids),
+            }),
+            "E" => serde_json::json!([flat("eventName", event.name), flat("eventName", event.name)]),
+            "F" => serde_json::json!({"eventName": "Test", "clientId": CLIENT}),
+            other => panic!("no dialect {other}"),
+        }
+        .to_string()
+    }
+
+    #[test]
+    fn every_event_in_every_dialect_gives_the_subjects_that_stand_in_the_table() {
+        let table = include_str!("../../../tests/fixtures/events.csv");
+        let mut lines = table.lines();
+        assert_eq!(lines.next(), Some("event,dialect,ids,subject,subject_id,promises,thing,by"));
+        let mut seen = 0;
+        for line in lines {
+            let columns: Vec<&str> = line.split(',').collect();
+            let [name, dialect, ids, expected @ ..] = &columns[..] else { panic!("not a line of the table: {line}") };
+            let event = event_called(name).unwrap_or_else(|| panic!("no event {name}"));
+            let readings = json(&spoken(event, dialect, *ids == "with"));
+            assert_eq!(readings.len(), if *dialect == "E" { 2 } else { 1 }, "{line}");
+            for reading in &readings {
+                let (kind, id) = reading.subject().map_or(("", ""), |(kind, id)| (kind.as_str(), id));
+                let promises = match &reading.name {
+                    EventName::Known(event) => event.promises.map_or("", RecordKind::as_str),
+                    EventName::Test | EventName::Unknown(_) => "",
+                };
+                let thing = reading.thing().unwrap_or_default();
+                let found = [kind, id, promises, thing, reading.by().unwrap_or_default()];
+                assert_eq!(found.as_slice(), expected, "{line}");
+                assert_eq!(reading.oddity, None, "{line}");
+            }
+            seen += 1;
+        }
+        assert_eq!(seen, 24 * 6 * 2, "each event in each dialect, with and without ids");
     }
 }

@@ -1,6 +1,6 @@
 //! Absorb's rows as learners and records: pure, tolerant to names and types, strict where a guess would mix up people or facts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono_tz::Tz;
 use learnsync_sdk::{Learner, RecordKind};
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::courses::CatalogueCourse;
 use super::dates::{self, Midnight};
 use super::row::{Row, fold};
-use crate::domain::record::{Course, Record};
+use crate::domain::record::{Course, Record, Session};
 use crate::domain::time::LmsTime;
 
 /// The status of a completed enrolment: 3, Complete (<https://docs.myabsorb.com/integration-api/v2/docs/enrollments>).
@@ -129,6 +129,55 @@ fn award(learner_id: &str, value: &Value, ids: &[&str], titles: &[&str]) -> Resu
     })
 }
 
+/// Reads a learning path; Absorb documents neither path nor fields. One that is not completed is none.
+pub(super) fn learning_path(learner_id: &str, value: &Value) -> Result<Option<Award>, String> {
+    let row = Row::of(value)?;
+    let status = row.text(&["status"]).map(|status| fold(&status));
+    if !matches!(status.as_deref(), None | Some(STATUS_COMPLETE | "complete" | "completed")) {
+        return Ok(None);
+    }
+    let path = award(learner_id, value, &["learningpathid", "id"], &["learningpathname", "name", "title"])?;
+    let completed = row.moment(&["datecompleted", "completeddate"], Midnight::Instant)?;
+    let achieved = completed.or(path.achieved);
+    // Without a status and without a date nothing says that it was completed.
+    Ok((status.is_some() || achieved.is_some()).then_some(Award { achieved, ..path }))
+}
+
+/// What a session enrolment says (<https://docs.myabsorb.com/integration-api/v2/docs/enrollments>).
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Attendance {
+    id: String,
+    session: Session,
+    course_id: String,
+    attended: Option<LmsTime>,
+    score: Option<f64>,
+    minutes: Option<f64>,
+}
+
+/// Reads a session enrolment of a course; one that is not completed is none.
+pub(super) fn attendance(learner_id: &str, course_id: &str, value: &Value) -> Result<Option<Attendance>, String> {
+    let row = Row::of(value)?;
+    let id = row.id(&["id", "sessionenrollmentid"]).ok_or("a session enrollment has no id")?;
+    belongs_to(&row, learner_id).map_err(|words| format!("session enrollment {id}: {words}"))?;
+    let status = row.text(&["status"]).map(|status| fold(&status));
+    if !matches!(status.as_deref(), Some(STATUS_COMPLETE | "complete" | "completed")) {
+        return Ok(None);
+    }
+    let attended = row.moment(&["datecompleted", "completeddate"], Midnight::Instant);
+    let session_id = row.id(&["sessionid"]).unwrap_or_else(|| id.clone());
+    Ok(Some(Attendance {
+        session: Session {
+            name: row.text(&["name", "sessionname"]).unwrap_or_else(|| session_id.clone()),
+            id: session_id,
+        },
+        course_id: course_id.to_owned(),
+        attended: attended.map_err(|words| format!("session enrollment {id}: {words}"))?,
+        score: row.number(&["score"]),
+        minutes: row.text(&["timespent"]).and_then(|span| dates::minutes(&span)),
+        id,
+    }))
+}
+
 /// A row that names another user must not become this one's record.
 fn belongs_to(row: &Row<'_>, learner_id: &str) -> Result<(), String> {
     match row.id(&["userid"]) {
@@ -144,14 +193,47 @@ pub(super) struct Rows {
     pub(super) learner_id: String,
     pub(super) enrolments: Vec<Enrolment>,
     pub(super) awards: BTreeMap<RecordKind, Vec<Award>>,
+    pub(super) attendances: Vec<Attendance>,
 }
 
 impl Rows {
+    /// Nothing yet.
+    pub(super) fn of(learner_id: &str) -> Self {
+        let learner_id = learner_id.to_owned();
+        Self { learner_id, enrolments: Vec::new(), awards: BTreeMap::new(), attendances: Vec::new() }
+    }
+
+    /// Adds a whole list of a kind.
+    pub(super) fn add(&mut self, kind: RecordKind, list: &[Value]) -> Result<(), String> {
+        let learner_id = self.learner_id.clone();
+        if kind == RecordKind::Completion {
+            for row in list {
+                self.enrolments.push(enrolment(&learner_id, row)?);
+            }
+            return Ok(());
+        }
+        let awards = self.awards.entry(kind).or_default();
+        for row in list {
+            awards.extend(match kind {
+                RecordKind::Certificate => Some(certificate(&learner_id, row)?),
+                RecordKind::LearningPath => learning_path(&learner_id, row)?,
+                _ => Some(competency(&learner_id, row)?),
+            });
+        }
+        Ok(())
+    }
+
+    /// The courses of all enrolments, completed or not.
+    pub(super) fn enrolled_course_ids(&self) -> BTreeSet<String> {
+        self.enrolments.iter().filter_map(|enrolment| enrolment.course_id.clone()).collect()
+    }
+
     /// The courses that the records will carry.
     pub(super) fn course_ids(&self) -> Vec<String> {
         let completed = self.enrolments.iter().filter(|enrolment| enrolment.is_complete);
         let mut ids: Vec<String> = completed.filter_map(|enrolment| enrolment.course_id.clone()).collect();
         ids.extend(self.awards.values().flatten().filter_map(|award| self.course_of(award).0));
+        ids.extend(self.attendances.iter().map(|attendance| attendance.course_id.clone()));
         ids.sort();
         ids.dedup();
         ids
@@ -163,8 +245,13 @@ impl Rows {
         let mut records: BTreeMap<String, Record> = BTreeMap::new();
         let awarded = self.awards.iter().flat_map(|(kind, awards)| awards.iter().map(|award| (*kind, award)));
         let all = completed
-            .map(|enrolment| self.completion(enrolment, catalogue))
-            .chain(awarded.map(|(kind, award)| self.award_record(kind, award, catalogue)));
+            .flat_map(|enrolment| {
+                let completion = self.completion(enrolment, catalogue);
+                [credit_award(&completion), Some(completion)]
+            })
+            .flatten()
+            .chain(awarded.map(|(kind, award)| self.award_record(kind, award, catalogue)))
+            .chain(self.attendances.iter().map(|attendance| self.attendance_record(attendance, catalogue)));
         for record in all {
             match records.get(&record.key()) {
                 // A competency that was awarded again may carry the definition's id: the latest award counts.
@@ -204,6 +291,20 @@ impl Rows {
         }
     }
 
+    fn attendance_record(&self, attendance: &Attendance, catalogue: &Catalogue) -> Record {
+        let name = self.enrolments.iter().find(|enrolment| enrolment.course_id.as_ref() == Some(&attendance.course_id));
+        let name = name.and_then(|enrolment| enrolment.course_name.as_ref());
+        Record {
+            title: attendance.session.name.clone(),
+            achieved: attendance.attended,
+            course: course(Some(&attendance.course_id), name, catalogue),
+            score: attendance.score,
+            minutes: attendance.minutes,
+            session: Some(attendance.session.clone()),
+            ..Record::new(RecordKind::SessionAttendance, attendance.id.clone(), self.learner_id.clone())
+        }
+    }
+
     /// Id and name of an award's course: its own, else those of the enrolment that it names or that names it.
     fn course_of(&self, award: &Award) -> (Option<String>, Option<String>) {
         let named = self.enrolments.iter().find(|enrolment| award.enrolment_id.as_ref() == Some(&enrolment.id));
@@ -213,6 +314,12 @@ impl Rows {
         let of_enrolment = || enrolment.and_then(|enrolment| enrolment.course_name.clone());
         (id, award.course_name.clone().or_else(of_enrolment))
     }
+}
+
+/// The credits of a completion as a record of their own; Absorb keeps them with the enrolment.
+fn credit_award(completion: &Record) -> Option<Record> {
+    completion.credits.filter(|credits| *credits > 0.0)?;
+    Some(Record { kind: RecordKind::CreditAward, score: None, minutes: None, valid_until: None, ..completion.clone() })
 }
 
 /// Orders awards in time; a date counts from its first second.
@@ -236,7 +343,9 @@ fn title(own: Option<&String>, course: Option<&Course>, id: &str) -> String {
 /// Reads a course of the catalogue.
 pub(super) fn catalogue_course(value: &Value) -> Result<CatalogueCourse, String> {
     let row = Row::of(value)?;
-    Ok(CatalogueCourse { name: row.text(&["name"]), external_id: row.text(&["externalid"]) })
+    let kind = row.text(&["coursetype", "type"]).map(|kind| fold(&kind));
+    let is_instructor_led = kind.is_some_and(|kind| kind.starts_with("instructorled"));
+    Ok(CatalogueCourse { name: row.text(&["name"]), external_id: row.text(&["externalid"]), is_instructor_led })
 }
 
 #[cfg(test)]
@@ -338,7 +447,7 @@ mod tests {
             (RecordKind::Certificate, read(certificates, certificate)),
             (RecordKind::Competency, read(competencies, competency)),
         ]);
-        Rows { learner_id: USER.to_owned(), enrolments, awards }
+        Rows { learner_id: USER.to_owned(), enrolments, awards, attendances: Vec::new() }
     }
 
     #[test]
@@ -356,7 +465,11 @@ mod tests {
             &[],
         );
         assert_eq!(rows.course_ids(), ["k1", "k2"]);
-        let known = CatalogueCourse { name: Some("Fire Safety".to_owned()), external_id: Some("X1".to_owned()) };
+        let known = CatalogueCourse {
+            name: Some("Fire Safety".to_owned()),
+            external_id: Some("X1".to_owned()),
+            is_instructor_led: false,
+        };
         let records = rows.records(&Catalogue::from([("k1".to_owned(), Some(known)), ("k2".to_owned(), None)]));
         let found: Vec<_> = records
             .iter()

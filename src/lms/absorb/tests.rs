@@ -234,6 +234,8 @@ fn absorb(url: &str, vault: &Arc<Vault>, clock: &Arc<HandClock>) -> Absorb {
         password: "open sesame".to_owned(),
         certificates_path: "/users/{user}/certificates".to_owned(),
         competencies_path: "/users/{user}/competencies".to_owned(),
+        learning_paths_path: None,
+        kinds: Default::default(),
         calls_per_second_max: 100_000,
         calls_at_once_max: 8,
     };
@@ -282,6 +284,9 @@ fn keys(found: &ReadRecords) -> Vec<String> {
     found.records.iter().map(Record::key).collect()
 }
 
+/// What is read of every learner of every portal that has certificates.
+const READ: [RecordKind; 3] = [RecordKind::Completion, RecordKind::Certificate, RecordKind::CreditAward];
+
 fn kinds(kinds: &[RecordKind]) -> BTreeSet<RecordKind> {
     kinds.iter().copied().collect()
 }
@@ -290,6 +295,7 @@ fn kinds(kinds: &[RecordKind]) -> BTreeSet<RecordKind> {
 async fn every_call_carries_the_key_the_version_and_the_bearer_token() {
     let world = World::new(|_| async { person() }).await;
     let learner = world.absorb.learner(&USER.to_uppercase()).await.expect("it answers").expect("it exists");
+    let learner = learner.learner;
     assert_eq!((learner.id.as_str(), learner.first_name.as_deref(), learner.is_active), (USER, Some("Ada"), true));
     let calls = world.portal.calls_of(&format!("/users/{USER}"));
     let call = calls.first().expect("it was called");
@@ -548,7 +554,7 @@ async fn a_learners_completions_certificates_and_competencies_are_read_with_thei
     .await;
     let found = world.absorb.records(USER).await.expect("it answers");
     assert_eq!(keys(&found), ["certificate/c1", "competency/k1", "completion/e1"]);
-    assert_eq!(found.complete, kinds(&RecordKind::ALL));
+    assert_eq!(found.complete, kinds(&[&READ, &[RecordKind::Competency][..]].concat()));
     let date = |text: &str| Some(LmsTime::Date(text.parse().expect("a valid date")));
     let [certificate, competency, completion] = found.records.as_slice() else { panic!("{found:?}") };
     assert_eq!((certificate.achieved, certificate.valid_until), (date("2026-08-24"), date("2028-08-24")));
@@ -573,7 +579,7 @@ async fn a_feature_that_is_off_leaves_its_kind_out_of_the_complete_ones() {
         })
         .await;
         let found = world.absorb.records(USER).await.expect("it answers");
-        assert_eq!(found.complete, kinds(&[RecordKind::Completion, RecordKind::Certificate]), "{code}");
+        assert_eq!(found.complete, kinds(&READ), "{code}");
         assert_eq!(keys(&found), ["completion/e1"], "{code}");
     }
 }
@@ -778,6 +784,8 @@ fn settings_do_not_show_their_secrets() {
         password: "password-secret".to_owned(),
         certificates_path: String::new(),
         competencies_path: String::new(),
+        learning_paths_path: None,
+        kinds: Default::default(),
         calls_per_second_max: 50,
         calls_at_once_max: 6,
     };

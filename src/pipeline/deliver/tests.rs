@@ -235,7 +235,7 @@ impl World {
         };
         self.store.append_event(raw).await.expect("is kept");
         let reading = Reading {
-            name: EventName::EnrollmentCompleted,
+            name: EventName::called("enrollment_completed_by_learner").expect("a known event"),
             user_id: Some(learner_id(number)),
             ids: BTreeMap::new(),
             oddity: None,
@@ -255,7 +255,7 @@ impl World {
         };
         let learner = Learner { id: learner_id(number), is_active: true, ..Learner::default() };
         let records = ReadRecords { records: vec![record], complete: BTreeSet::from([RecordKind::Completion]) };
-        let read = Read { started_at: self.clock.now(), learner: Some(learner), records };
+        let read = Read { started_at: self.clock.now(), learner: Some(learner), records, changes_at: None };
         let plan = self.plan.clone();
         self.store.complete_refresh(claimed, read, move |facts| plan.changes(facts)).await.expect("is kept");
     }

@@ -367,18 +367,28 @@ impl View {
             .load(&mut self.db)?)
     }
 
-    /// The newest events, at most `ROWS_MAX`.
+    /// The newest events, at most `ROWS_MAX`; all, or only those in which something was odd: no event that we know, no learner.
     ///
     /// # Errors
     /// The store failed.
-    pub fn list_events(&mut self, rows_max: u32) -> Result<EventList, StoreError> {
-        let total = event::table.count().get_result(&mut self.db)?;
-        let rows: Vec<(i64, i64, String)> = event::table
+    pub fn list_events(&mut self, only_odd: bool, rows_max: u32) -> Result<EventList, StoreError> {
+        let is_odd = || {
+            let of_event = reading::table.filter(reading::event_id.eq(event::id));
+            diesel::dsl::exists(of_event.filter(reading::oddity.is_not_null()))
+        };
+        let mut counted = event::table.count().into_boxed();
+        let mut listed = event::table
             .inner_join(portal::table)
             .order(event::id.desc())
             .limit(i64::from(rows_max.min(ROWS_MAX)))
             .select((event::id, event::received_at, portal::name))
-            .load(&mut self.db)?;
+            .into_boxed();
+        if only_odd {
+            counted = counted.filter(is_odd());
+            listed = listed.filter(is_odd());
+        }
+        let total = counted.get_result(&mut self.db)?;
+        let rows: Vec<(i64, i64, String)> = listed.load(&mut self.db)?;
         let events = rows.into_iter().map(|row| self.event_line(row)).collect::<Result<_, _>>()?;
         Ok(EventList { total, events })
     }

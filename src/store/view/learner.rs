@@ -77,6 +77,9 @@ pub struct EventView {
 pub struct PromiseView {
     /// Of which kind.
     pub kind: RecordKind,
+    /// The LMS id of the thing, if the webhook named one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thing: Option<String>,
     /// When the event came.
     #[serde(serialize_with = "as_utc")]
     pub received_at: Timestamp,
@@ -334,15 +337,15 @@ impl View {
     }
 
     fn promises(&mut self, subject_id: i64) -> Result<Vec<PromiseView>, StoreError> {
-        let mut rows: Vec<(String, i64, i64, String)> = promise::table
+        let mut rows: Vec<(String, Option<String>, i64, i64, String)> = promise::table
             .filter(promise::subject_id.eq(subject_id))
             .order(promise::id.desc())
             .limit(SHOWN_MAX)
-            .select((promise::record_kind, promise::received_at, promise::tries, promise::state))
+            .select((promise::record_kind, promise::thing, promise::received_at, promise::tries, promise::state))
             .load(&mut self.db)?;
         rows.reverse();
-        let known = rows.into_iter().filter_map(|(kind, at, tries, state)| {
-            Some(PromiseView { kind: RecordKind::parse(&kind)?, received_at: Timestamp(at), tries, state })
+        let known = rows.into_iter().filter_map(|(kind, thing, at, tries, state)| {
+            Some(PromiseView { kind: RecordKind::parse(&kind)?, thing, received_at: Timestamp(at), tries, state })
         });
         Ok(known.collect())
     }

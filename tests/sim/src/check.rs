@@ -109,7 +109,7 @@ pub(crate) fn heard(play: &Play) {
             .iter()
             .flat_map(|known| &known.records)
             .filter(|record| record.state == "present")
-            .map(|record| (record.key.clone(), record.facts.clone()))
+            .map(|record| (record.key.clone(), as_read(&record.facts)))
             .collect();
         if !play.lms.shown_since(&learner, at_ms).contains(&facts) {
             let detail =
@@ -143,7 +143,7 @@ pub(crate) async fn at_rest(play: &Play, life: &Life) {
             .records
             .iter()
             .filter(|record| record.state == "present")
-            .map(|record| (record.key.clone(), record.facts.clone()))
+            .map(|record| (record.key.clone(), as_read(&record.facts)))
             .collect();
         if present != truth {
             let differ = differing(&present, &truth);
@@ -161,6 +161,11 @@ pub(crate) async fn at_rest(play: &Play, life: &Life) {
     for planned in &play.destinations {
         strangers(play, planned, slots.get(&planned.target.name).cloned().unwrap_or_default());
     }
+}
+
+/// A record as the LMS showed it: how a certificate stands is of our own calendar.
+fn as_read(facts: &Record) -> Record {
+    Record { standing: None, ..facts.clone() }
 }
 
 fn look(play: &Play) -> Option<View> {

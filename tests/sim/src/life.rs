@@ -9,11 +9,13 @@ use std::time::Duration;
 use anyhow::Context;
 use chrono_tz::Tz;
 use learnsync::config::{self, History, SourceConfig};
-use learnsync::daemon::{Assembly, Bells, BuiltDestination, BuiltRoute, StoreInbox};
+use learnsync::daemon::{Assembly, Bells, BuiltDestination, BuiltRoute, PortalParts, StoreInbox};
 use learnsync::domain::chance::{Entropy, Generator};
+use learnsync::domain::standing::Calendar;
 use learnsync::domain::time::Clock;
 use learnsync::http::Inbox;
 use learnsync::lms::Lms;
+use learnsync::lms::absorb::payload::Aliases;
 use learnsync::mapping::Mapping;
 use learnsync::pipeline::destination::Destination;
 use learnsync::pipeline::telling::{QuietHours, Telling};
@@ -193,9 +195,11 @@ impl Start<'_> {
             .map(|planned| planned.built(self.mapping_version))
             .collect::<Result<Vec<_>, _>>()?;
         let lms: Arc<dyn Lms> = self.lms.clone();
+        let calendar = Calendar { zone: self.nights.1, ..Calendar::default() };
+        let portal = PortalParts { lms, calendar, aliases: Aliases::default() };
         let assembly = Assembly {
             store: Arc::clone(&store),
-            lms: BTreeMap::from([(PORTAL.to_owned(), lms)]),
+            portals: BTreeMap::from([(PORTAL.to_owned(), portal)]),
             destinations: &built,
             installation: INSTALLATION,
             schedule: Schedule::parse(self.nights.0, self.nights.1).map_err(anyhow::Error::msg)?,

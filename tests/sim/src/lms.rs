@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use learnsync::domain::record::{ReadRecords, Record};
-use learnsync::lms::{LearnerPage, Lms, LmsError, Probe};
+use learnsync::domain::subject::SubjectKind;
+use learnsync::lms::{LearnerPage, Lms, LmsError, Probe, Profile};
 use learnsync_sdk::{Learner, RetryAfter};
 
 use crate::fault::Fault;
@@ -301,14 +302,19 @@ impl FakeLms {
 
 #[async_trait]
 impl Lms for FakeLms {
-    async fn learner(&self, id: &str) -> Result<Option<Learner>, LmsError> {
+    async fn learner(&self, id: &str) -> Result<Option<Profile>, LmsError> {
         let answer = self.read_learner(id).await;
-        self.leave(&format!("lms.learner {id}"), answer).await
+        let answer = self.leave(&format!("lms.learner {id}"), answer).await?;
+        Ok(answer.map(|learner| Profile { learner, person: None }))
     }
 
     async fn records(&self, learner_id: &str) -> Result<ReadRecords, LmsError> {
         let answer = self.read_records(learner_id).await;
         self.leave(&format!("lms.records {learner_id}"), answer).await
+    }
+
+    async fn list(&self, _kind: SubjectKind) -> Result<ReadRecords, LmsError> {
+        Ok(ReadRecords::default())
     }
 
     async fn learner_ids(&self, page: u32) -> Result<LearnerPage, LmsError> {

@@ -54,7 +54,7 @@ async fn what_is_parked_is_counted_by_destination_and_whole_cause() {
 async fn an_event_is_shown_with_what_was_read_from_it_and_its_body() {
     let ledger = ledger().await;
     let mut view = ledger.view();
-    let list = view.list_events(1).expect("lists");
+    let list = view.list_events(false, 1).expect("lists");
     assert_eq!((list.total, list.events[0].id), (3, 3));
     assert_eq!(list.events[0].readings[0].learner.as_deref(), Some(lms_id(3).as_str()));
     let event = view.show_event(3).expect("reads").expect("is there");
@@ -72,4 +72,17 @@ async fn links_say_who_is_who_and_whether_a_person_said_so() {
     assert_eq!(pinned.last(), Some(&("77", true)));
     assert_eq!(pinned.iter().filter(|(_, is_pinned)| *is_pinned).count(), 1);
     assert_eq!(ledger.view().list_links(None, Some("ambiguous"), 10).expect("lists").total, 0);
+}
+
+#[tokio::test]
+async fn only_the_events_in_which_something_is_odd_are_listed_when_asked() {
+    let ledger = Ledger::new().await;
+    ledger.hook(1).await;
+    ledger.hook_odd(2, "the event is not on Absorb's list").await;
+    let listed = |only_odd| {
+        let list = ledger.view().list_events(only_odd, 10).expect("lists");
+        (list.total, list.events.iter().map(|event| event.id).collect::<Vec<_>>())
+    };
+    assert_eq!(listed(false), (2, vec![2, 1]));
+    assert_eq!(listed(true), (1, vec![2]));
 }
