@@ -1,6 +1,7 @@
 //! The command line, one file a subcommand. Exit status: 0 done, 1 it ran and something is wrong, 2 usage or configuration.
 
 mod audit;
+mod backfill;
 mod check;
 mod consent;
 mod copies;
@@ -70,6 +71,9 @@ enum Command {
     /// Asks the running daemon to read every learner again now.
     #[command(after_help = "Example: learnsync reconcile")]
     Reconcile(reconcile::Options),
+    /// Has the daemon read all that a portal holds, in as few calls as it allows; goes on where it was held or killed.
+    #[command(after_help = "Example: learnsync backfill --since 2026-01-01")]
+    Backfill(backfill::Options),
     /// Copies the ledger and its keys; the daemon may run meanwhile.
     #[command(after_help = "Example: learnsync backup /var/lib/learnsync/backups/monday.db")]
     Backup(copies::BackupOptions),
@@ -146,6 +150,7 @@ pub fn main() -> ExitCode {
         Command::Links(options) => links::run(&options),
         Command::Destinations(options) => destinations::run(&options),
         Command::Reconcile(options) => reconcile::run(&options),
+        Command::Backfill(options) => backfill::run(&options),
         Command::Backup(options) => copies::backup(&options),
         Command::Restore(options) => copies::restore(&options),
         Command::Audit(options) => audit::run(&options),

@@ -22,6 +22,7 @@ use crate::pipeline::plan::{Plan, PlannedRoute};
 use crate::pipeline::portal::Portal;
 use crate::pipeline::refresh::Refresh;
 use crate::pipeline::worker::{Bell, Work};
+use crate::reconcile::backfill::Backfill;
 use crate::reconcile::schedule::Schedule;
 use crate::reconcile::sweep::Sweep;
 use crate::store::Store;
@@ -36,6 +37,8 @@ pub struct Bells {
     pub refresh: Arc<Bell>,
     /// One a portal.
     pub sweeps: Vec<Arc<Bell>>,
+    /// One a portal.
+    pub backfills: Vec<Arc<Bell>>,
     /// One a destination, by name.
     pub deliver: BTreeMap<String, Arc<Bell>>,
 }
@@ -122,6 +125,7 @@ impl Assembly<'_> {
         }
         let calendar = Calendar { store: Arc::clone(&self.store), refresh: Arc::clone(&bells.refresh) };
         steps.push((Arc::new(calendar), Arc::new(Bell::default())));
+        self.backfills(&portals, bells, &mut steps);
         let sweep_now = self.sweeps(&portals, &destinations, bells, &mut steps);
         let destinations = destinations.into_iter().map(|ready| (ready.name.clone(), ready)).collect();
         Ok(Assembled { steps, sweep_now, destinations })
@@ -176,6 +180,22 @@ impl Assembly<'_> {
                 probing: Arc::clone(&probing),
             };
             steps.push((Arc::new(deliver), Arc::clone(&bell)));
+        }
+    }
+
+    fn backfills(&self, portals: &BTreeMap<String, Arc<Portal>>, bells: &mut Bells, steps: &mut Steps) {
+        for portal in portals.values() {
+            let backfill = Backfill {
+                portal: Arc::clone(portal),
+                store: Arc::clone(&self.store),
+                clock: Arc::clone(&self.clock),
+                entropy: Arc::clone(&self.entropy),
+                refresh: Arc::clone(&bells.refresh),
+                courses: tokio::sync::Mutex::default(),
+            };
+            let bell = Arc::new(Bell::default());
+            bells.backfills.push(Arc::clone(&bell));
+            steps.push((Arc::new(backfill), bell));
         }
     }
 

@@ -27,6 +27,18 @@ pub const REASON_CHARS_MAX: usize = 200;
 pub enum Order {
     /// Read every learner again now.
     Reconcile,
+    /// Read all that a portal holds; one that is held or was killed goes on.
+    Backfill {
+        /// The portal's name.
+        portal: String,
+        /// Facts of before this day are left out.
+        since: Option<chrono::NaiveDate>,
+    },
+    /// Hold a portal's backfill where it is.
+    PauseBackfill {
+        /// The portal's name.
+        portal: String,
+    },
     /// Write nothing to a destination until `Resume`.
     Pause {
         /// Its name.
@@ -135,6 +147,8 @@ pub struct Running {
     pub sweep_now: Vec<Arc<AtomicBool>>,
     /// The bells of the sweeps.
     pub sweeps: Vec<Arc<Bell>>,
+    /// The bells of the backfills.
+    pub backfills: Vec<Arc<Bell>>,
 }
 
 /// Where orders are carried out.
@@ -160,6 +174,8 @@ impl Desk {
     async fn try_to(&self, order: Order) -> anyhow::Result<Done> {
         match order {
             Order::Reconcile => self.reconcile(),
+            Order::Backfill { portal, since } => self.backfill(&portal, since).await,
+            Order::PauseBackfill { portal } => self.pause_backfill(&portal).await,
             Order::Pause { destination, reason } => self.pause(&destination, &reason).await,
             Order::Resume { destination } => self.resume(&destination).await,
             Order::Rebase { destination } => self.rebase(&destination).await,
@@ -182,6 +198,28 @@ impl Desk {
         running.sweep_now.iter().for_each(|asked| asked.store(true, Ordering::SeqCst));
         running.sweeps.iter().for_each(|bell| bell.ring());
         Done::of("the sweep begins now".to_owned())
+    }
+
+    async fn backfill(&self, portal: &str, since: Option<chrono::NaiveDate>) -> anyhow::Result<Done> {
+        let (backfill, is_new) = self.store.begin_backfill(portal, since).await.context("begin the backfill")?;
+        if !is_new && since.is_some() && since != backfill.progress.since {
+            let known =
+                backfill.progress.since.map_or_else(|| "of everything".to_owned(), |date| format!("since {date}"));
+            bail!("a backfill {known} is under way at {portal}: let it end, then ask for another date");
+        }
+        let when = if self.running.is_some() { "now" } else { "when `learnsync run` starts" };
+        self.running.iter().flat_map(|running| &running.backfills).for_each(|bell| bell.ring());
+        Done::of(match is_new {
+            true => format!("the backfill of {portal} begins {when}"),
+            false => format!("the backfill of {portal}, begun at {}, goes on {when}", backfill.started_at),
+        })
+    }
+
+    async fn pause_backfill(&self, portal: &str) -> anyhow::Result<Done> {
+        if !self.store.pause_backfill(portal).await.context("hold the backfill")? {
+            bail!("there is no backfill under way at {portal}");
+        }
+        Done::of(format!("the backfill of {portal} is held; `learnsync backfill --portal {portal}` goes on"))
     }
 
     async fn pause(&self, name: &str, reason: &str) -> anyhow::Result<Done> {

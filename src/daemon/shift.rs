@@ -86,6 +86,7 @@ impl Shift {
             deliver: self.bells.deliver.clone(),
             sweep_now: asked.sweep_now,
             sweeps: self.bells.sweeps.clone(),
+            backfills: self.bells.backfills.clone(),
         };
         let desk = Arc::new(Desk { store: Arc::clone(&house.store), running: Some(running) });
         self.tasks.spawn(control::serve(control::socket(&config.store.path), desk, stop));

@@ -10,6 +10,7 @@ use learnsync_sdk::{Learner, RecordKind, RetryAfter};
 pub use crate::domain::record::ReadRecords;
 use crate::domain::record::Record;
 use crate::domain::subject::SubjectKind;
+use crate::domain::time::LmsTime;
 
 /// All that the pipeline asks of an LMS. Every answer is a complete read or an error: a partial read is never an answer.
 #[async_trait]
@@ -27,8 +28,68 @@ pub trait Lms: Send + Sync {
     /// One page of the learners that we may see, sorted by id; for the sweep.
     async fn learner_ids(&self, page: u32) -> Result<LearnerPage, LmsError>;
 
+    /// Whole lists at once, where the LMS has them.
+    fn bulk(&self) -> Option<&dyn Bulk> {
+        None
+    }
+
     /// One cheap authenticated read that also finds out which record kinds exist.
     async fn probe(&self) -> Result<Probe, LmsError>;
+}
+
+/// Whole lists at once, for the backfill: far fewer calls than learner by learner.
+#[async_trait]
+pub trait Bulk: Send + Sync {
+    /// What there is to read.
+    async fn plan(&self) -> Result<BulkPlan, LmsError>;
+
+    /// A page of all learners.
+    async fn learners(&self, page: u32) -> Result<BulkPage, LmsError>;
+
+    /// A page of the enrolments of a course; those that are no facts are left out.
+    async fn enrolments(&self, course: &str, page: u32) -> Result<BulkPage, LmsError>;
+
+    /// What no list has of a learner, read now and put together with what was staged, the profile first; none if the profile is not among it.
+    /// `kinds` are those of the plan.
+    async fn rest_of(
+        &self,
+        id: &str,
+        staged: &[Vec<u8>],
+        kinds: &BTreeSet<RecordKind>,
+    ) -> Result<Option<(Profile, ReadRecords)>, LmsError>;
+}
+
+/// What there is to read in whole lists.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BulkPlan {
+    /// The courses, in the order of their ids.
+    pub courses: Vec<String>,
+    /// The kinds whose end points answer; the others are not asked for of each learner.
+    pub kinds: BTreeSet<RecordKind>,
+}
+
+/// One page of a list.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BulkPage {
+    /// The rows that are facts, or learners.
+    pub rows: Vec<BulkRow>,
+    /// How many rows the list has in all, if the LMS says.
+    pub total: Option<u64>,
+    /// Whether there is another page.
+    pub more: bool,
+}
+
+/// One row of a list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BulkRow {
+    /// Whose it is.
+    pub learner_id: String,
+    /// Its id; empty for the profile.
+    pub row_id: String,
+    /// When it was achieved.
+    pub achieved: Option<LmsTime>,
+    /// What the client makes of it, for `rest_of`.
+    pub row: Vec<u8>,
 }
 
 /// A learner as the LMS knows them.

@@ -1,13 +1,17 @@
 //! One portal as the pipeline sees it: its client, and until when it is left alone as a whole.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use learnsync_sdk::RecordKind;
 
 use super::retry::{backoff_ms, throttled_until};
 use crate::domain::delivery::THROTTLED;
+use crate::domain::ids::RunId;
 use crate::domain::standing::Calendar;
 use crate::domain::time::Timestamp;
 use crate::lms::{Lms, LmsError};
-use crate::store::{Store, StoreError};
+use crate::store::{Backfill, Phase, Store, StoreError};
 
 /// How long nothing is read from a portal that refuses our credentials or logins, in milliseconds.
 pub const REFUSED_MS: i64 = 5 * 60_000;
@@ -21,6 +25,27 @@ pub struct Portal {
     /// How its calendar is read.
     pub calendar: Calendar,
     rest: Mutex<Rest>,
+    backfill: Mutex<Option<Arc<StagedBackfill>>>,
+}
+
+/// The backfill of a portal, as those know it who read what it staged.
+#[derive(Debug, PartialEq, Eq)]
+pub struct StagedBackfill {
+    /// Its run.
+    pub id: RunId,
+    /// When it began: the version of all that it read.
+    pub started_at: Timestamp,
+    /// The kinds that are read learner by learner.
+    pub kinds: BTreeSet<RecordKind>,
+}
+
+impl StagedBackfill {
+    /// That of a run.
+    #[must_use]
+    pub fn of(run: &Backfill) -> Self {
+        let kinds = run.progress.kinds.iter().filter_map(|word| RecordKind::parse(word)).collect();
+        Self { id: run.id, started_at: run.started_at, kinds }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +61,28 @@ impl Portal {
     /// The store failed.
     pub async fn load(name: &str, lms: Arc<dyn Lms>, calendar: Calendar, store: &Store) -> Result<Self, StoreError> {
         let until = store.portal_rests_until(name).await?.unwrap_or(Timestamp(0));
-        Ok(Self { name: name.to_owned(), lms, calendar, rest: Mutex::new(Rest { until, failures: 0 }) })
+        // What an earlier life staged is read as such from the first learner on.
+        let under_way = store.backfill_under_way(name).await?;
+        let is_staged = |run: &Backfill| matches!(run.progress.phase, Phase::Marking | Phase::Reading);
+        let backfill = under_way.filter(is_staged).map(|run| Arc::new(StagedBackfill::of(&run)));
+        Ok(Self {
+            name: name.to_owned(),
+            lms,
+            calendar,
+            rest: Mutex::new(Rest { until, failures: 0 }),
+            backfill: Mutex::new(backfill),
+        })
+    }
+
+    /// The backfill whose learners are being read; none when there is none.
+    #[must_use]
+    pub fn backfill(&self) -> Option<Arc<StagedBackfill>> {
+        self.backfill.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says whose staged rows are read from now on.
+    pub fn set_backfill(&self, backfill: Option<StagedBackfill>) {
+        *self.backfill.lock().unwrap_or_else(PoisonError::into_inner) = backfill.map(Arc::new);
     }
 
     /// Until when it is left alone; a time that is past when it is not.

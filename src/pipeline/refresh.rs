@@ -102,6 +102,11 @@ impl Refresh {
             let learner = Learner { id: claimed.lms_id.clone(), is_active: true, ..Learner::default() };
             return Ok(Some(Read { started_at, learner: Some(learner), records, changes_at: None }));
         }
+        if claimed.lane == "backfill"
+            && let Some(read) = self.read_staged(portal, claimed).await?
+        {
+            return Ok(Some(read));
+        }
         let profile = portal.lms.learner(&claimed.lms_id).await?;
         fail_point::reach(fail_point::MID_PAGE);
         if portal.rests_until() > self.clock.now() {
@@ -110,15 +115,32 @@ impl Refresh {
         let Some(Profile { learner, person }) = profile else {
             return Ok(Some(Read { started_at, learner: None, records: ReadRecords::default(), changes_at: None }));
         };
-        let mut records = portal.lms.records(&claimed.lms_id).await?;
+        let records = portal.lms.records(&claimed.lms_id).await?;
+        Ok(Some(self.found(portal, started_at, Profile { learner, person }, records)))
+    }
+
+    /// What the backfill staged of a learner, with what no list has; none if nothing is staged: they were read meanwhile.
+    async fn read_staged(&self, portal: &Portal, claimed: &ClaimedSubject) -> Result<Option<Read>, LmsError> {
+        let (Some(bulk), Some(backfill)) = (portal.lms.bulk(), portal.backfill()) else { return Ok(None) };
+        let staged = self.store.staged_of(backfill.id, &claimed.lms_id).await;
+        let staged =
+            staged.map_err(|error| LmsError::Unavailable(format!("what was staged cannot be read: {error}")))?;
+        let found = bulk.rest_of(&claimed.lms_id, &staged, &backfill.kinds).await?;
+        Ok(found.map(|(profile, records)| self.found(portal, backfill.started_at, profile, records)))
+    }
+
+    /// A read of a learner: with who they are as a record, if somebody wants that, and how their certificates stand today.
+    fn found(&self, portal: &Portal, started_at: Timestamp, profile: Profile, mut records: ReadRecords) -> Read {
+        let Profile { learner, person } = profile;
         if let Some(person) = person {
             records.complete.insert(person.kind);
             records.records.push(person);
         }
         let zone = portal.calendar.zone;
-        let changes_on = standing::settle(&mut records.records, started_at.date_in(zone), &portal.calendar);
+        let today = self.clock.now().date_in(zone);
+        let changes_on = standing::settle(&mut records.records, today, &portal.calendar);
         let changes_at = changes_on.map(|day| Timestamp::midnight(day, zone));
-        Ok(Some(Read { started_at, learner: Some(learner), records, changes_at }))
+        Read { started_at, learner: Some(learner), records, changes_at }
     }
 
     async fn keep(&self, claimed: ClaimedSubject, read: Read) -> Result<(), StoreError> {

@@ -1,4 +1,5 @@
 //! Reconciliation: what webhooks miss, the night finds.
 
+pub mod backfill;
 pub mod schedule;
 pub mod sweep;

@@ -19,6 +19,7 @@ mod runs;
 mod schema;
 mod seal;
 mod seen;
+mod staging;
 #[cfg(test)]
 pub(crate) mod tests;
 mod topology;
@@ -39,6 +40,7 @@ pub use proof::REFUSAL_AGE_MAX_MS;
 pub use queue::{ClaimedLane, NextLane};
 pub use refresh::{ClaimedSubject, NextSubject, Read, RefreshCounts};
 pub use runs::{Sweep, SweepCounts};
+pub use staging::{Backfill, Phase, Progress, StagedRow};
 pub use topology::{DestinationRows, DestinationSpec, RouteRows, RouteSpec, Topology};
 
 use crate::domain::time::Clock;

@@ -95,6 +95,7 @@ impl Store {
                     false => claims.subjects().iter().copied().collect(),
                 };
                 let mut next: Option<i64> = None;
+                let held = super::staging::held_portals(tx.db)?;
                 for lane in ["live", "retry", "sweep", "backfill"] {
                     let mut waiting = mark::table
                         .inner_join(subject::table.inner_join(portal::table.on(portal::id.eq(subject::portal_id))))
@@ -113,6 +114,11 @@ impl Store {
                     // One condition each, for a list is prepared anew at every use; there are no more claims than workers.
                     for subject in &busy {
                         waiting = waiting.filter(mark::subject_id.ne(*subject));
+                    }
+                    if lane == "backfill" {
+                        for portal in &held {
+                            waiting = waiting.filter(subject::portal_id.ne(*portal));
+                        }
                     }
                     let first: Option<(i64, i64, i64, i64, String, String, String)> =
                         waiting.first(tx.db).optional()?;
@@ -200,6 +206,9 @@ impl Store {
                             }
                         }
                     }
+                }
+                if claimed.kind == SubjectKind::Learner {
+                    super::staging::forget(tx.db, &claimed.lms_id)?;
                 }
                 counts.waiting = waiting_of(tx.db, claimed.subject)?;
                 if !counts.is_stale {

@@ -15,7 +15,7 @@ table! { reading (event_id, position) { event_id -> BigInt, position -> BigInt, 
 table! { subject (id) { id -> BigInt, portal_id -> BigInt, kind -> Text, lms_id -> Text, last_read_at -> Nullable<BigInt>, absent_until -> Nullable<BigInt>, } }
 table! { mark (subject_id) { subject_id -> BigInt, generation -> BigInt, due_at -> BigInt, tries -> BigInt, lane -> Text, } }
 table! { calendar (subject_id) { subject_id -> BigInt, due_at -> BigInt, } }
-table! { staged (run_id, lms_id, row_id) { run_id -> BigInt, lms_id -> Text, row_id -> Text, row -> Binary, } }
+table! { staged (lms_id, run_id, row_id) { run_id -> BigInt, lms_id -> Text, row_id -> Text, row -> Binary, } }
 table! { promise (id) {
     id -> BigInt, subject_id -> BigInt, event_id -> BigInt, record_kind -> Text, received_at -> BigInt, tries -> BigInt, state -> Text,
     thing -> Nullable<Text>, by_admin -> Nullable<Text>,

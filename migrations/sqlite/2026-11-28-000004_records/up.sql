@@ -47,5 +47,5 @@ create table staged (
   lms_id text not null,                  -- the learner
   row_id text not null,                  -- '' is the profile, others are enrolments
   row blob not null,                     -- sealed under the installation's key
-  primary key (run_id, lms_id, row_id)
+  primary key (lms_id, run_id, row_id)
 ) strict, without rowid;

@@ -46,6 +46,12 @@ impl Courses {
         self.slot(id).get_or_try_init(fetch).await.cloned()
     }
 
+    /// Keeps what a list of courses said.
+    pub(super) fn keep(&self, id: &str, course: CatalogueCourse) {
+        // Whoever fetched it meanwhile knows it as well.
+        let _kept_already = self.slot(id).set(Some(course));
+    }
+
     fn slot(&self, id: &str) -> Slot {
         let now = self.clock.now();
         let is_fresh = |since: Timestamp| since <= now && now < since.plus(FRESH);

@@ -1,5 +1,6 @@
 //! Absorb LMS: webhook bodies, and the Integration API v2 as an `Lms`.
 
+mod bulk;
 mod client;
 mod courses;
 mod dates;
@@ -25,7 +26,7 @@ use serde_json::Value;
 pub use client::Pauses;
 pub use session::{StoredToken, TokenVault};
 
-use super::{LearnerPage, Lms, LmsError, Probe, Profile, ReadRecords};
+use super::{Bulk, LearnerPage, Lms, LmsError, Probe, Profile, ReadRecords};
 use crate::domain::chance::Entropy;
 use crate::domain::record::Record;
 use crate::domain::subject::SubjectKind;
@@ -183,6 +184,13 @@ impl Absorb {
         }
     }
 
+    /// The records of what was read, each with its course.
+    async fn with_courses(&self, rows: &Rows) -> Result<Vec<Record>, LmsError> {
+        let ids = rows.course_ids();
+        let courses = futures::future::try_join_all(ids.iter().map(|id| self.course(id))).await?;
+        Ok(rows.records(&ids.into_iter().zip(courses).collect()))
+    }
+
     /// The completed sessions of a learner's instructor-led courses. Absorb gives them course by course, as bare arrays.
     async fn attendances(&self, user: &str, learner_id: &str, rows: &Rows) -> Result<Vec<Attendance>, LmsError> {
         let mut attendances = Vec::new();
@@ -254,10 +262,11 @@ impl Lms for Absorb {
             rows.attendances = self.attendances(&user, &learner_id, &rows).await?;
             complete.insert(RecordKind::SessionAttendance);
         }
-        let ids = rows.course_ids();
-        let courses = futures::future::try_join_all(ids.iter().map(|id| self.course(id))).await?;
-        let catalogue = ids.into_iter().zip(courses).collect();
-        Ok(ReadRecords { records: rows.records(&catalogue), complete })
+        Ok(ReadRecords { records: self.with_courses(&rows).await?, complete })
+    }
+
+    fn bulk(&self) -> Option<&dyn Bulk> {
+        Some(self)
     }
 
     async fn list(&self, kind: SubjectKind) -> Result<ReadRecords, LmsError> {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono_tz::Tz;
 use learnsync_sdk::{Learner, RecordKind};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::courses::CatalogueCourse;
@@ -50,8 +51,8 @@ fn custom_fields(value: Option<&Value>) -> BTreeMap<String, String> {
     object.into_iter().flatten().filter_map(|(key, value)| Some((key.clone(), super::row::text(value)?))).collect()
 }
 
-/// What a course enrolment says.
-#[derive(Clone, Debug, PartialEq)]
+/// What a course enrolment says; the backfill stages it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Enrolment {
     id: String,
     is_complete: bool,
@@ -63,6 +64,20 @@ pub(super) struct Enrolment {
     score: Option<f64>,
     credits: Option<f64>,
     minutes: Option<f64>,
+}
+
+impl Enrolment {
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.is_complete
+    }
+
+    pub(super) fn completed(&self) -> Option<LmsTime> {
+        self.completed
+    }
 }
 
 /// Reads an enrolment of a learner.

@@ -18,7 +18,7 @@ use crate::domain::time::Timestamp;
 pub use learner::{
     AttemptView, DeliveryView, EventView, HeardView, LearnerView, LinkView, PlaceView, PromiseView, RecordView,
 };
-pub use status::{DestinationStatus, PortalStatus, RunView, Status, WaitView};
+pub use status::{BackfillView, DestinationStatus, PortalStatus, RunView, Status, WaitView};
 
 /// A read-only look into a store.
 pub struct View {

@@ -10,7 +10,7 @@ use crate::store::schema::{
     delivery, destination, epoch, event, installation, intake, login, mark, person, portal, promise, record, run,
     subject,
 };
-use crate::store::{StoreError, SweepCounts};
+use crate::store::{Phase, StoreError, SweepCounts};
 
 /// Most sweeps that are shown.
 const SWEEPS_SHOWN_MAX: i64 = 5;
@@ -131,7 +131,57 @@ pub struct DestinationStatus {
     pub oldest_wanted_at: Option<Timestamp>,
 }
 
+/// A backfill that has not ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BackfillView {
+    /// Of which portal.
+    pub portal: String,
+    /// When it began.
+    #[serde(serialize_with = "as_utc")]
+    pub started_at: Timestamp,
+    /// Whether an operator holds it.
+    pub is_paused: bool,
+    /// What it does.
+    pub phase: Phase,
+    /// Learners listed.
+    pub learners: u64,
+    /// Courses whose enrolments were listed.
+    pub courses: u64,
+    /// Courses that there are.
+    pub courses_total: u64,
+    /// Enrolments staged.
+    pub enrolments: u64,
+    /// Learners put into the lane.
+    pub marked: u64,
+    /// Learners who wait there.
+    pub left: u64,
+    /// Calls made for whole lists.
+    pub calls: u64,
+}
+
 impl View {
+    /// The backfills that have not ended.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn backfills(&mut self) -> Result<Vec<BackfillView>, StoreError> {
+        let all = crate::store::staging::all(&mut self.db)?;
+        let shown = all.into_iter().map(|(portal, backfill, left)| BackfillView {
+            portal,
+            started_at: backfill.started_at,
+            is_paused: backfill.is_paused,
+            phase: backfill.progress.phase,
+            learners: backfill.progress.learners,
+            courses: backfill.progress.courses,
+            courses_total: backfill.progress.courses_total,
+            enrolments: backfill.progress.enrolments,
+            marked: backfill.progress.marked,
+            left,
+            calls: backfill.progress.calls,
+        });
+        Ok(shown.collect())
+    }
+
     /// The state of the installation.
     ///
     /// # Errors
