@@ -14,6 +14,7 @@ mod given;
 mod init;
 mod ledger;
 mod links;
+mod login;
 mod manual;
 mod names;
 mod receipt;
@@ -67,6 +68,7 @@ enum Command {
     Links(links::Options),
     /// Lists, probes, pauses or forgets the destinations.
     Destinations(destinations::Options),
+    Login(login::Options),
     /// Asks the running daemon to read every learner again now.
     #[command(after_help = "Example: learnsync reconcile")]
     Reconcile(reconcile::Options),
@@ -145,6 +147,7 @@ pub fn main() -> ExitCode {
         Command::Deliveries(options) => deliveries::run(&options),
         Command::Links(options) => links::run(&options),
         Command::Destinations(options) => destinations::run(&options),
+        Command::Login(options) => login::run(&options),
         Command::Reconcile(options) => reconcile::run(&options),
         Command::Backup(options) => copies::backup(&options),
         Command::Restore(options) => copies::restore(&options),

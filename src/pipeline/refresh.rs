@@ -1,16 +1,16 @@
 //! Refresh: a dirty learner is read from the LMS, and what was read becomes records and obligations.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use tracing::{debug, info, warn};
 
 use super::plan::Plan;
-use super::portal::{Portal, REFUSED_MS};
+use super::portal::Portal;
 use super::retry::backoff_ms;
 use super::worker::{Bell, Turn, Work};
 use crate::domain::chance::Entropy;
+use crate::domain::lane::Lane;
 use crate::domain::record::ReadRecords;
 use crate::domain::time::{Clock, Timestamp};
 use crate::fail_point;
@@ -18,12 +18,12 @@ use crate::lms::LmsError;
 use crate::store::{ClaimedSubject, NextSubject, Read, Store, StoreError};
 use crate::telemetry::Metrics;
 
-/// The step; several of them may run at once.
+/// The step for one portal; several of them may run at once. Each portal has its own, so that one that is slow holds up no other.
 pub struct Refresh {
     /// The ledger.
     pub store: Arc<Store>,
-    /// The portals, by name.
-    pub portals: BTreeMap<String, Arc<Portal>>,
+    /// The portal.
+    pub portal: Arc<Portal>,
     /// The routes.
     pub plan: Arc<Plan>,
     /// Tells the time: a read's start is its version.
@@ -41,30 +41,22 @@ pub struct Refresh {
 #[async_trait]
 impl Work for Refresh {
     fn name(&self) -> String {
-        "refresh".to_owned()
+        format!("refresh of {}", self.portal.name)
     }
 
     async fn run_once(&self) -> Result<Turn, StoreError> {
-        let claimed = match self.store.next_subject().await? {
+        let portal = &*self.portal;
+        let rests_until = portal.rests_until();
+        if rests_until > self.clock.now() {
+            // Nothing is claimed meanwhile: a hundred thousand marks that are put off one by one would each cost a commit.
+            return Ok(Turn::Rest(Some(self.soon_after(rests_until))));
+        }
+        let claimed = match self.store.next_subject(&portal.name).await? {
             NextSubject::Dirty(claimed) => claimed,
             NextSubject::Rest(until) => return Ok(Turn::Rest(until)),
         };
         // Whoever found work wakes the next: there may be more than one worker can do.
         self.more.ring();
-        let Some(portal) = self.portals.get(&claimed.portal) else {
-            warn!(
-                portal = claimed.portal,
-                "A learner waits for a portal that is not configured; looking again in 5 min"
-            );
-            let due_at = self.clock.now().plus_ms(REFUSED_MS);
-            self.store.postpone_refresh(claimed, due_at).await?;
-            return Ok(Turn::Worked);
-        };
-        let rests_until = portal.rests_until();
-        if rests_until > self.clock.now() {
-            self.store.postpone_refresh(claimed, self.soon_after(rests_until)).await?;
-            return Ok(Turn::Worked);
-        }
         match self.read(portal, &claimed).await {
             Ok(None) => {
                 let due_at = self.soon_after(portal.rests_until());
@@ -94,13 +86,14 @@ impl Refresh {
     /// Reads the profile and the records. Nothing is published unless all of it was read; none when the portal's rest began meanwhile.
     async fn read(&self, portal: &Portal, claimed: &ClaimedSubject) -> Result<Option<Read>, LmsError> {
         let started_at = self.clock.now();
-        let learner = portal.lms.learner(&claimed.lms_id).await?;
+        let lms = portal.lms(Lane::of(&claimed.lane));
+        let learner = lms.learner(&claimed.lms_id).await?;
         fail_point::reach(fail_point::MID_PAGE);
         if portal.rests_until() > self.clock.now() {
             return Ok(None);
         }
         let records = match learner {
-            Some(_) => portal.lms.records(&claimed.lms_id).await?,
+            Some(_) => lms.records(&claimed.lms_id).await?,
             None => ReadRecords::default(),
         };
         Ok(Some(Read { started_at, learner, records }))
@@ -136,6 +129,7 @@ fn word(error: &LmsError) -> &'static str {
         LmsError::Unavailable(_) => "unavailable",
         LmsError::Throttled(_) => "throttled",
         LmsError::Unauthorized(_) => "unauthorized",
+        LmsError::LoginNeeded(_) => "login_needed",
         LmsError::LoginLimit(_) => "login_limit",
         LmsError::Forbidden(_) => "forbidden",
         LmsError::Misunderstood(_) => "misunderstood",

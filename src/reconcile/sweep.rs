@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use super::schedule::Schedule;
 use crate::domain::chance::Entropy;
 use crate::domain::ids::DestinationId;
+use crate::domain::lane::Lane;
 use crate::domain::time::{Clock, Timestamp};
 use crate::lms::LmsError;
 use crate::pipeline::portal::Portal;
@@ -71,7 +72,7 @@ impl Work for Sweep {
             info!(portal = self.portal.name, page = run.next_page, "Sweep began at page {}", run.next_page);
             self.look_up_unmatched().await?;
         }
-        match self.portal.lms.learner_ids(run.next_page).await {
+        match self.portal.lms(Lane::Sweep).learner_ids(run.next_page).await {
             Ok(page) => {
                 run.next_page += 1;
                 run.counts.learners += page.ids.len() as u64;

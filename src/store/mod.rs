@@ -40,7 +40,8 @@ pub use runs::{Sweep, SweepCounts};
 pub use topology::{DestinationRows, DestinationSpec, RouteRows, RouteSpec, Topology};
 
 use crate::domain::time::Clock;
-pub use vault::LOGINS_PER_HOUR_MAX;
+pub use seal::TokenKey;
+pub use vault::{KeptGrant, LOGINS_PER_HOUR_MAX};
 pub use writer::Witness;
 use writer::Writer;
 
