@@ -34,7 +34,7 @@ pub use client::http_client;
 pub use control::ask;
 pub use doors::StoreInbox;
 use health::Vitals;
-pub use orders::{Answer, Desk, Done, Order, REASON_CHARS_MAX, Running, carry_out_alone, restore};
+pub use orders::{Answer, Desk, Done, Order, REASON_CHARS_MAX, Running, carry_out_alone, log_in_alone, restore};
 pub use shift::DRAIN_TIME_MAX;
 use shift::{House, Shift, drain};
 

@@ -147,8 +147,8 @@ const DELIVERIES: About = About {
 };
 const LMS_CALLS: About = About {
     name: "learnsync_lms_calls_total",
-    labels: &["portal", "outcome"],
-    help: "Requests to the LMS: ok, missing, unauthorized, throttled, refused, failed, unanswered",
+    labels: &["portal", "lane", "outcome"],
+    help: "Requests to the LMS by whom they were for (live, retry, sweep, backfill): ok, missing, unauthorized, throttled, refused, failed, unanswered",
 };
 const DELIVERIES_WAITING: About = About {
     name: "learnsync_deliveries_waiting",
@@ -172,6 +172,11 @@ const SWEEP_AGE: About = About {
     labels: &["portal"],
     help: "Time since the newest finished sweep began, in seconds; absent before the first",
 };
+const LOGIN_LEFT: About = About {
+    name: "learnsync_oauth_login_seconds_left",
+    labels: &["portal"],
+    help: "Time until the portal's login by OAuth ends, in seconds; absent where the portal has a password",
+};
 const STEPS_LATE: About = About {
     name: "learnsync_steps_late",
     labels: &[],
@@ -179,7 +184,7 @@ const STEPS_LATE: About = About {
 };
 
 /// All metrics, in the order of the page.
-pub static METRICS: [About; 11] = [
+pub static METRICS: [About; 12] = [
     HOOKS_RECEIVED,
     EVENTS_TAKEN,
     REFRESHES,
@@ -190,6 +195,7 @@ pub static METRICS: [About; 11] = [
     DESTINATION_PAUSED,
     INBOX_BACKLOG,
     SWEEP_AGE,
+    LOGIN_LEFT,
     STEPS_LATE,
 ];
 
@@ -229,6 +235,13 @@ pub const PORTAL_UNKNOWN: &str = "unknown";
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PortalOutcome {
     portal: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PortalCall {
+    portal: String,
+    lane: &'static str,
     outcome: &'static str,
 }
 
@@ -279,6 +292,8 @@ pub struct Gauges {
     pub destinations: Vec<DestinationGauges>,
     /// Seconds since the newest finished sweep began, by portal; those without any are left out.
     pub sweep_age_seconds: Vec<(String, u64)>,
+    /// Seconds until the login by OAuth ends, by portal; those without one are left out.
+    pub login_seconds_left: Vec<(String, u64)>,
 }
 
 /// One destination.
@@ -304,12 +319,13 @@ pub struct Metrics {
     events_taken: Family<Disposition, Counter>,
     refreshes: Family<Outcome, Counter>,
     deliveries: Family<DestinationOutcome, Counter>,
-    lms_calls: Family<PortalOutcome, Counter>,
+    lms_calls: Family<PortalCall, Counter>,
     deliveries_waiting: Family<DestinationState, Gauge>,
     deliveries_with_cause: Family<DestinationCause, Gauge>,
     destination_paused: Family<Destination, Gauge>,
     inbox_backlog: Gauge,
     sweep_age_seconds: Family<Portal, Gauge>,
+    login_seconds_left: Family<Portal, Gauge>,
     steps_late: Gauge,
 }
 
@@ -341,6 +357,7 @@ impl Metrics {
             destination_paused: Family::default(),
             inbox_backlog: Gauge::default(),
             sweep_age_seconds: Family::default(),
+            login_seconds_left: Family::default(),
             steps_late: Gauge::default(),
         };
         metrics.register();
@@ -360,6 +377,7 @@ impl Metrics {
         DESTINATION_PAUSED.enter(registry, &self.destination_paused);
         INBOX_BACKLOG.enter(registry, &self.inbox_backlog);
         SWEEP_AGE.enter(registry, &self.sweep_age_seconds);
+        LOGIN_LEFT.enter(registry, &self.login_seconds_left);
         STEPS_LATE.enter(registry, &self.steps_late);
     }
 
@@ -384,8 +402,8 @@ impl Metrics {
     }
 
     /// Counts one call of the LMS.
-    pub fn lms_called(&self, portal: &str, outcome: &'static str) {
-        self.lms_calls.get_or_create(&PortalOutcome { portal: portal.to_owned(), outcome }).inc();
+    pub fn lms_called(&self, portal: &str, lane: &'static str, outcome: &'static str) {
+        self.lms_calls.get_or_create(&PortalCall { portal: portal.to_owned(), lane, outcome }).inc();
     }
 
     /// Takes over what the ledger says now; what it no longer names disappears.
@@ -394,6 +412,7 @@ impl Metrics {
         self.deliveries_with_cause.clear();
         self.destination_paused.clear();
         self.sweep_age_seconds.clear();
+        self.login_seconds_left.clear();
         self.inbox_backlog.set(signed(gauges.inbox_backlog));
         for one in &gauges.destinations {
             let destination = one.name.clone();
@@ -411,6 +430,9 @@ impl Metrics {
         }
         for (portal, seconds) in &gauges.sweep_age_seconds {
             self.sweep_age_seconds.get_or_create(&Portal { portal: portal.clone() }).set(signed(*seconds));
+        }
+        for (portal, seconds) in &gauges.login_seconds_left {
+            self.login_seconds_left.get_or_create(&Portal { portal: portal.clone() }).set(signed(*seconds));
         }
     }
 
@@ -471,7 +493,7 @@ mod tests {
         metrics.event_taken("fresh");
         metrics.refresh_ended("done");
         metrics.delivery_attempted("hr", "delivered");
-        metrics.lms_called("acme", "ok");
+        metrics.lms_called("acme", "live", "ok");
         let text = metrics.render();
         for line in [
             "learnsync_hooks_received_total{portal=\"acme\",outcome=\"accepted\"} 2",
@@ -479,7 +501,7 @@ mod tests {
             "learnsync_events_taken_total{disposition=\"fresh\"} 1",
             "learnsync_refreshes_total{outcome=\"done\"} 1",
             "learnsync_deliveries_total{destination=\"hr\",outcome=\"delivered\"} 1",
-            "learnsync_lms_calls_total{portal=\"acme\",outcome=\"ok\"} 1",
+            "learnsync_lms_calls_total{portal=\"acme\",lane=\"live\",outcome=\"ok\"} 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in:\n{text}");
         }
@@ -496,6 +518,7 @@ mod tests {
                 causes: vec![("unmapped".to_owned(), 12)],
             }],
             sweep_age_seconds: vec![("acme".to_owned(), 3_600)],
+            login_seconds_left: vec![("acme".to_owned(), 86_400)],
         }
     }
 
@@ -510,6 +533,7 @@ mod tests {
             "learnsync_deliveries_waiting{destination=\"hr\",state=\"pending\"} 3",
             "learnsync_deliveries_with_cause{destination=\"hr\",cause=\"unmapped\"} 12",
             "learnsync_sweep_age_seconds{portal=\"acme\"} 3600",
+            "learnsync_oauth_login_seconds_left{portal=\"acme\"} 86400",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in:\n{text}");
         }
@@ -525,7 +549,7 @@ mod tests {
         metrics.event_taken("fresh");
         metrics.refresh_ended("done");
         metrics.delivery_attempted("hr", "delivered");
-        metrics.lms_called("acme", "ok");
+        metrics.lms_called("acme", "live", "ok");
         metrics.set_gauges(&gauges());
         metrics.set_steps_late(0);
         let text = metrics.render();

@@ -164,7 +164,7 @@ fn ask(options: &Options, view: &mut View, found: &[LearnerView], given: &Given)
     };
     let mut asked = Vec::new();
     for portal in view.portals().context("read the store")? {
-        if let Some(until) = portal.rests_until.filter(|until| *until > given.now) {
+        if let Some(until) = portal.rests_until.max(portal.asked_until).filter(|until| *until > given.now) {
             return Ok(Live::NotAsked(format!("portal {} is to be left alone until {until}", portal.name)));
         }
     }

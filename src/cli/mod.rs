@@ -15,6 +15,7 @@ mod given;
 mod init;
 mod ledger;
 mod links;
+mod login;
 mod manual;
 mod names;
 mod receipt;
@@ -68,6 +69,7 @@ enum Command {
     Links(links::Options),
     /// Lists, probes, pauses or forgets the destinations.
     Destinations(destinations::Options),
+    Login(login::Options),
     /// Asks the running daemon to read every learner again now.
     #[command(after_help = "Example: learnsync reconcile")]
     Reconcile(reconcile::Options),
@@ -149,6 +151,7 @@ pub fn main() -> ExitCode {
         Command::Deliveries(options) => deliveries::run(&options),
         Command::Links(options) => links::run(&options),
         Command::Destinations(options) => destinations::run(&options),
+        Command::Login(options) => login::run(&options),
         Command::Reconcile(options) => reconcile::run(&options),
         Command::Backfill(options) => backfill::run(&options),
         Command::Backup(options) => copies::backup(&options),

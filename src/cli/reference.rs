@@ -197,7 +197,7 @@ fn limits() -> String {
         breaker::PROBE_MS / 1_000,
         retry::POISON_TRIES,
         retry::UNAUTHORIZED_PROBE_MS / 60_000,
-        retry::THROTTLED_MS / 1_000,
+        crate::lms::UNSAID_MS / 1_000,
         waits.join(", "),
         QUESTION_TIME_MAX.as_secs(),
         SILENCE_MAX.as_secs() / 60,

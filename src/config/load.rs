@@ -347,7 +347,7 @@ mod tests {
             ("address = ", "adress = ", "1: listen.adress: unknown setting \"adress\", did you mean \"address\"?"),
             ("address = ", "flavour = ", "1: listen.flavour: unknown setting \"flavour\" (known here: address, body_"),
             ("url = \"https", "url = \"ftp", "7: portals.main.url: \"ftp://rest.myabsorb.example\" is not an http"),
-            ("url = \"https://rest.myabsorb.example\"\n", "", "10: portals.main: missing setting \"url\" (The API's"),
+            ("url = \"https://rest.myabsorb.example\"\n", "", "10: portals.main: names no host: write region"),
             ("body_bytes_max = 262_144", "body_bytes_max = 512", "18: listen.body_bytes_max: 512 is outside 1024 to"),
             (
                 "body_bytes_max = 262_144",
@@ -403,7 +403,7 @@ mod tests {
         for key in [
             "listen.adress: unknown",
             "portals.main.user: unknown",
-            "portals.main: missing setting \"username\"",
+            "portals.main: has a password without a username",
             "portals.main.zone: ",
             "routes.trainings.record: \"completon\" is not allowed here, did you mean \"completion\"?",
             "reconcile.cron: 7 is a whole number, write text in quotes",

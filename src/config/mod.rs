@@ -19,7 +19,7 @@ pub use nearest::nearest;
 pub(crate) use nearest::unknown;
 pub use reference::{Given, Kind, Limit, SETTINGS, Setting, Type, settings_table};
 pub use schema::{schema_of_destination, schema_of_main};
-pub use secrets::{PortalSecrets, SECRET_BYTES_MAX, portal_secrets, resolve};
+pub use secrets::{PortalSecrets, SECRET_BYTES_MAX, portal_secrets, resolve, token_key};
 pub use settings::{Settings, settings};
 pub use source::{ConfigError, ConfigErrors, Source, Told};
 pub use validate::{destination_name, installation_name, portal_url};
@@ -63,6 +63,9 @@ pub struct Config {
 pub struct StoreConfig {
     /// The folder; holds `learnsync.db`, `learnsync.keys` and the lock file.
     pub path: PathBuf,
+    /// A secret under which logins by OAuth are sealed in the store, too; required where a portal has `oauth`.
+    #[serde(default)]
+    pub token_key: Option<Secret>,
 }
 
 /// The webhook listener and its limits.
@@ -111,14 +114,26 @@ pub struct AdminConfig {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PortalConfig {
-    /// The API's base URL, for example `https://rest.myabsorb.com`.
-    pub url: String,
+    /// The region that hosts the portal; or else `url`.
+    #[serde(default)]
+    pub region: Option<Region>,
+    /// Whether it is the region's sandbox.
+    #[serde(default)]
+    pub sandbox: bool,
+    /// The API's base URL, for example `https://rest.myabsorb.com`; instead of `region`.
+    #[serde(default)]
+    pub url: Option<String>,
     /// The portal's private API key (sent as `x-api-key`).
     pub api_key: Secret,
-    /// The admin account that only learnsync uses.
-    pub username: String,
+    /// The admin account that only learnsync uses; with `password`, or else `oauth`.
+    #[serde(default)]
+    pub username: Option<String>,
     /// Its password.
-    pub password: Secret,
+    #[serde(default)]
+    pub password: Option<Secret>,
+    /// A login by OAuth 2 instead of a password; then `learnsync login <portal>` asks an administrator once.
+    #[serde(default)]
+    pub oauth: Option<OAuthConfig>,
     /// The secret last part of the webhook URL: at least 16 characters.
     pub webhook_token: Secret,
     /// The zone of the portal's people, for turning instants into dates.
@@ -145,6 +160,66 @@ pub struct PortalConfig {
     /// Names that this portal's webhooks give to events, each with the name on Absorb's list.
     #[serde(default)]
     pub event_aliases: BTreeMap<String, String>,
+    /// How many learners the portal shows to its administrators; `check --online` compares, and so finds a role that sees too little.
+    #[serde(default)]
+    pub expected_learners: Option<u64>,
+}
+
+impl PortalConfig {
+    /// The API's base URL: that of the region, or the one that is given.
+    #[must_use]
+    pub fn api_url(&self) -> String {
+        match (self.region, &self.url) {
+            (Some(region), _) => region.url(self.sandbox).to_owned(),
+            (None, url) => url.clone().unwrap_or_default(),
+        }
+    }
+}
+
+/// Where a portal is hosted. The hosts are Absorb's own list (<https://docs.myabsorb.com/integration-api/v2/docs>); not every portal has a
+/// sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Region {
+    /// The United States.
+    Us,
+    /// Canada.
+    Ca,
+    /// Europe.
+    Eu,
+    /// Australia.
+    Au,
+}
+
+impl Region {
+    /// The API's base URL.
+    #[must_use]
+    pub fn url(self, is_sandbox: bool) -> &'static str {
+        match (self, is_sandbox) {
+            (Self::Us, false) => "https://rest.myabsorb.com",
+            (Self::Ca, false) => "https://rest.myabsorb.ca",
+            (Self::Eu, false) => "https://rest.myabsorb.eu",
+            (Self::Au, false) => "https://rest.myabsorb.com.au",
+            (Self::Us, true) => "https://rest.sandbox.myabsorb.com",
+            (Self::Ca, true) => "https://rest.sandbox.myabsorb.ca",
+            (Self::Eu, true) => "https://rest.sandbox.myabsorb.eu",
+            (Self::Au, true) => "https://rest.sandbox.myabsorb.com.au",
+        }
+    }
+}
+
+/// A login by OAuth 2 (<https://docs.myabsorb.com/docs/integration-api/authentication/oauth>).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OAuthConfig {
+    /// The client's id, from the portal's settings.
+    pub client_id: String,
+    /// Its secret.
+    pub client_secret: Secret,
+    /// The portal's own address, for example `https://acme.myabsorb.com`.
+    pub portal_url: String,
+    /// Where the portal sends the administrator after the login, as set there; nothing needs to answer.
+    pub redirect_uri: String,
 }
 
 fn utc() -> Tz {

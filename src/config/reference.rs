@@ -117,6 +117,10 @@ const fn default(path: &'static str, doc: &'static str, value: &'static str) -> 
     Setting { given: Given::Default(value), ..required(path, doc) }
 }
 
+const fn optional_secret(path: &'static str, doc: &'static str) -> Setting {
+    Setting { given: Given::Optional, ..secret(path, doc) }
+}
+
 const fn secret(path: &'static str, doc: &'static str) -> Setting {
     Setting { kind: Kind::Secret, ..required(path, doc) }
 }
@@ -148,6 +152,11 @@ pub static SETTINGS: &[Setting] = &[
     .limit("1 to 32 of `a-z 0-9 -`"),
     required("store", "Where the store and its key file live.").of(Type::Table),
     required("store.path", "The folder; holds `learnsync.db`, `learnsync.keys` and the lock file."),
+    optional_secret(
+        "store.token_key",
+        "A secret under which logins by OAuth are sealed in the store, too; required where a portal has `oauth`.",
+    )
+    .limit("at least 16 characters"),
     optional("listen", "The webhook listener.").of(Type::Table),
     default("listen.address", "Address and port; put a TLS reverse proxy in front.", "\"127.0.0.1:8480\"").of(Type::Address),
     default("listen.body_bytes_max", "Largest webhook body after decoding, in bytes.", "262144").range(1024, 16_777_216),
@@ -163,10 +172,38 @@ pub static SETTINGS: &[Setting] = &[
     )
     .limit("loopback; an absolute path of at most 107 bytes").of(Type::AdminAddress),
     required("portals", "The LMS portals, by name.").limit("at least one; names: 1 to 32 of `a-z 0-9 -`").of(Type::Table),
-    required("portals.<portal>.url", "The API's base URL, for example `https://rest.myabsorb.com`.").limit("https; http for this machine only"),
+    optional("portals.<portal>.region", "The region that hosts the portal; or else `url`.")
+        .limit("`us`, `ca`, `eu`, `au`").of(Type::Word(&["us", "ca", "eu", "au"])),
+    default("portals.<portal>.sandbox", "Whether it is the region's sandbox.", "false").of(Type::Bool),
+    optional(
+        "portals.<portal>.url",
+        "The API's base URL, for example `https://rest.myabsorb.com`; instead of `region`.",
+    )
+    .limit("https; http for this machine only"),
     secret("portals.<portal>.api_key", "The portal's private API key (sent as `x-api-key`)."),
-    required("portals.<portal>.username", "The admin account that only learnsync uses.").limit("not blank"),
-    secret("portals.<portal>.password", "Its password."),
+    optional(
+        "portals.<portal>.username",
+        "The admin account that only learnsync uses; with `password`, or else `oauth`.",
+    )
+    .limit("not blank"),
+    optional_secret("portals.<portal>.password", "Its password."),
+    optional(
+        "portals.<portal>.oauth",
+        "A login by OAuth 2 instead of a password; then `learnsync login <portal>` asks an administrator once.",
+    )
+    .of(Type::Table),
+    required("portals.<portal>.oauth.client_id", "The client's id, from the portal's settings.").limit("not blank"),
+    secret("portals.<portal>.oauth.client_secret", "Its secret."),
+    required(
+        "portals.<portal>.oauth.portal_url",
+        "The portal's own address, for example `https://acme.myabsorb.com`.",
+    )
+    .limit("https; http for this machine only"),
+    required(
+        "portals.<portal>.oauth.redirect_uri",
+        "Where the portal sends the administrator after the login, as set there; nothing needs to answer.",
+    )
+    .limit("https"),
     secret("portals.<portal>.webhook_token", "The secret last part of the webhook URL: at least 16 characters.")
         .limit("at least 16 of `A-Z a-z 0-9 - _`"),
     default(
@@ -200,6 +237,11 @@ pub static SETTINGS: &[Setting] = &[
         "portals.<portal>.event_aliases",
         "Names that this portal's webhooks give to events, each with the name on Absorb's list.",
     ).of(Type::Texts),
+    optional(
+        "portals.<portal>.expected_learners",
+        "How many learners the portal shows to its administrators; `check --online` compares, and so finds a role that sees too little.",
+    )
+    .range(1, 100_000_000),
     optional("destinations", "The destinations, by name.").limit("names: 1 to 32 of `a-z 0-9 - _`").of(Type::Table),
     required("destinations.<destination>.connector", "The connector's name, for example `bamboohr`.")
         .limit("a connector of this build"),
@@ -442,7 +484,7 @@ mod tests {
                 "AdminAddress" => "address:port or unix:path",
                 "History" => "word or date",
                 "DayTime" => "time of the day",
-                "RecordKind" | "RouteMode" | "SlotRule" | "WhenMissing" => "one word",
+                "Region" | "RecordKind" | "RouteMode" | "SlotRule" | "WhenMissing" => "one word",
                 "Vec<MatchRule>" => "list of words",
                 "BTreeMap<String, String>" => "table of texts",
                 _ => "table",
@@ -458,8 +500,16 @@ mod tests {
         for setting in SETTINGS {
             let (Type::Word(words) | Type::Words(words)) = setting.value else { continue };
             let is_list = matches!(setting.value, Type::Words(_));
-            let path = setting.path.replace("<destination>", "d").replace("<route>", "r").replace("<field>", "f");
-            let other = file(false).lines().filter(|line| !line.starts_with(&path)).collect::<Vec<_>>().join("\n");
+            let path = setting
+                .path
+                .replace("<portal>", "p")
+                .replace("<destination>", "d")
+                .replace("<route>", "r")
+                .replace("<field>", "f");
+            // A region stands in the place of a URL.
+            let instead = path.replace(".region", ".url");
+            let is_other = |line: &&str| !line.starts_with(&path) && !line.starts_with(&instead);
+            let other = file(false).lines().filter(is_other).collect::<Vec<_>>().join("\n");
             let with = |word: &str| if is_list { format!("[\"{word}\"]") } else { format!("\"{word}\"") };
             for word in words {
                 assert!(read(&format!("{other}\n{path} = {}\n", with(word))), "{path} = {word}");
@@ -509,7 +559,7 @@ mod tests {
             "| `listen.body_bytes_max` | Largest webhook body after decoding, in bytes. | whole number | `262144` | 1024 to 16777216 |"
         ));
         assert!(
-            page.contains("| `portals.<portal>.password` | Its password. | where a secret stands | required |  |"),
+            page.contains("| `portals.<portal>.password` | Its password. | where a secret stands | none |  |"),
             "{page}"
         );
     }

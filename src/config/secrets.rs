@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tracing::warn;
 
 use super::source::{ConfigErrors, Source};
-use super::{PortalConfig, Secret};
+use super::{PortalConfig, Secret, StoreConfig};
 
 /// The largest secret file, in bytes.
 pub const SECRET_BYTES_MAX: u64 = 64 * 1024;
@@ -19,8 +19,10 @@ const WEBHOOK_TOKEN_CHARS_MIN: usize = 16;
 pub struct PortalSecrets {
     /// The API key.
     pub api_key: String,
-    /// The password of the admin account.
-    pub password: String,
+    /// The password of the admin account; none with OAuth.
+    pub password: Option<String>,
+    /// The secret of the OAuth client; none with a password.
+    pub client_secret: Option<String>,
     /// The secret last part of the webhook URL: at least 16 of `A-Z a-z 0-9 - _`.
     pub webhook_token: String,
 }
@@ -34,7 +36,7 @@ impl fmt::Debug for PortalSecrets {
 /// What could be any of the secrets of a portal.
 const EXAMPLE: &str = "0123456789abcdef0123456789abcdef";
 
-/// Finds the three secrets of a portal, with `find` from where one stands and an example of it, and checks the webhook token.
+/// Finds the secrets of a portal, with `find` from where one stands and an example of it, and checks the webhook token.
 ///
 /// # Errors
 /// Each secret that is not to be found, and a webhook token that is too short or cannot stand in a URL.
@@ -45,19 +47,47 @@ pub fn portal_secrets(
     find: &dyn Fn(&Secret, &str) -> Result<String, String>,
 ) -> Result<PortalSecrets, ConfigErrors> {
     let mut errors = ConfigErrors::default();
-    let mut checked = |setting: &str, secret: &Secret, check: fn(&str) -> Result<(), String>| {
+    let mut checked = |below: &[&str], secret: &Secret, check: fn(&str) -> Result<(), String>| {
         let found = find(secret, EXAMPLE).and_then(|text| check(&text).map(|()| text));
         found.unwrap_or_else(|message| {
-            errors.0.push(source.at_value(&["portals", name, setting], message));
+            let path: Vec<&str> = ["portals", name].into_iter().chain(below.iter().copied()).collect();
+            errors.0.push(source.at_value(&path, message));
             String::new()
         })
     };
+    let any = |_: &str| Ok(());
     let secrets = PortalSecrets {
-        api_key: checked("api_key", &portal.api_key, |_| Ok(())),
-        password: checked("password", &portal.password, |_| Ok(())),
-        webhook_token: checked("webhook_token", &portal.webhook_token, check_webhook_token),
+        api_key: checked(&["api_key"], &portal.api_key, any),
+        password: portal.password.as_ref().map(|secret| checked(&["password"], secret, any)),
+        client_secret: portal
+            .oauth
+            .as_ref()
+            .map(|oauth| checked(&["oauth", "client_secret"], &oauth.client_secret, any)),
+        webhook_token: checked(&["webhook_token"], &portal.webhook_token, check_webhook_token),
     };
     errors.into_result().map(|()| secrets)
+}
+
+/// The shortest `store.token_key`, in characters.
+const TOKEN_KEY_CHARS_MIN: usize = 16;
+
+/// Finds the secret under which logins by OAuth are sealed; none where it is not configured.
+///
+/// # Errors
+/// It is not to be found, or too short.
+pub fn token_key(
+    store: &StoreConfig,
+    source: &Source,
+    find: &dyn Fn(&Secret, &str) -> Result<String, String>,
+) -> Result<Option<String>, ConfigErrors> {
+    let Some(secret) = &store.token_key else { return Ok(None) };
+    let found = find(secret, EXAMPLE).and_then(|text| match text.chars().count() {
+        TOKEN_KEY_CHARS_MIN.. => Ok(text),
+        length => Err(format!(
+            "the key has {length} characters, the least is {TOKEN_KEY_CHARS_MIN}; make one with `openssl rand -hex 32`"
+        )),
+    });
+    found.map(Some).map_err(|message| ConfigErrors(vec![source.at_value(&["store", "token_key"], message)]))
 }
 
 fn check_webhook_token(token: &str) -> Result<(), String> {
@@ -206,7 +236,12 @@ mod tests {
 
     #[test]
     fn a_secret_is_never_printed() {
-        let secrets = PortalSecrets { api_key: "k".into(), password: "p".into(), webhook_token: "t".into() };
+        let secrets = PortalSecrets {
+            api_key: "k".into(),
+            password: Some("p".into()),
+            client_secret: None,
+            webhook_token: "t".into(),
+        };
         assert_eq!(format!("{secrets:?}"), "PortalSecrets(..)");
     }
 }

@@ -91,6 +91,14 @@ impl Told {
         self.0.contains(&key_of(path))
     }
 
+    /// Whether a key of this table that is no setting was most probably meant for this one.
+    #[must_use]
+    pub fn has_unknown_like(&self, table: &[&str], setting: &str) -> bool {
+        let below = format!("{}.", key_of(table));
+        let keys = self.0.iter().filter_map(|key| key.strip_prefix(&below)).filter(|key| !key.contains('.'));
+        keys.into_iter().any(|key| super::nearest::nearest(key, std::iter::once(setting)).is_some())
+    }
+
     /// Whether a finding is only the echo of an error at its key, or below it.
     #[must_use]
     pub fn echoes(&self, error: &ConfigError) -> bool {

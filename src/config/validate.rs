@@ -40,7 +40,9 @@ pub(super) fn check(config: &Config, source: &Source, errors: &mut ConfigErrors)
     }
     for (name, portal) in &config.portals {
         check_portal(name, portal, &mut findings);
+        check_login(name, portal, &mut findings);
     }
+    check_token_key(config, &mut findings);
     check_accounts(&config.portals, &mut findings);
     // A zone that could not be read is told already, and says nothing about the others.
     let is_zone_told = config.portals.keys().any(|name| findings.told.has(&["portals", name, "zone"]));
@@ -71,6 +73,16 @@ impl Findings<'_> {
         }
     }
 
+    /// Adds what is said of a table that lacks settings, unless one of them stands there and was told to be wrong, or a key that was meant
+    /// for one.
+    fn unless_meant(&mut self, settings: &[&str], table: &[&str], message: impl FnOnce() -> String) {
+        let is_told = settings.iter().any(|setting| self.source.has(&[table, &[*setting]].concat()));
+        let is_meant = settings.iter().any(|setting| self.told.has_unknown_like(table, setting));
+        if !is_told && !is_meant {
+            self.errors.0.push(self.source.at_key(table, message()));
+        }
+    }
+
     fn unless(&mut self, holds: bool, path: &[&str], message: impl FnOnce() -> String) {
         if !holds {
             self.add(path, message());
@@ -81,12 +93,7 @@ impl Findings<'_> {
 fn check_portal(name: &str, portal: &PortalConfig, findings: &mut Findings<'_>) {
     let at = |setting| ["portals", name, setting];
     findings.unless(is_name(name, ""), &["portals", name], || not_a_name(name, ""));
-    if let Err(message) = portal_url(&portal.url) {
-        findings.add(&at("url"), message);
-    }
-    findings.unless(!portal.username.trim().is_empty(), &at("username"), || {
-        "is blank, name the admin account that only learnsync uses".to_owned()
-    });
+    check_host(name, portal, findings);
     let paths = [("competencies_path", &portal.competencies_path), ("certificates_path", &portal.certificates_path)];
     let optional = portal.learning_paths_path.as_ref().map(|path| ("learning_paths_path", path));
     for (setting, path) in paths.into_iter().chain(optional) {
@@ -96,12 +103,90 @@ fn check_portal(name: &str, portal: &PortalConfig, findings: &mut Findings<'_>) 
     }
 }
 
+/// Exactly one of region and url.
+fn check_host(name: &str, portal: &PortalConfig, findings: &mut Findings<'_>) {
+    let at = |setting| ["portals", name, setting];
+    match (&portal.region, &portal.url) {
+        (None, None) => findings.unless_meant(&["region", "url"], &["portals", name], || {
+            "names no host: write region = \"us\", \"ca\", \"eu\" or \"au\", or the API's url".to_owned()
+        }),
+        (Some(_), Some(_)) => {
+            findings.add(&at("url"), "stands beside region, which names the host already: keep one of them".to_owned());
+        }
+        (None, Some(url)) => {
+            if let Err(message) = portal_url(url) {
+                findings.add(&at("url"), message);
+            }
+            findings.unless(!portal.sandbox, &at("sandbox"), || {
+                "says something only with region: a url names its host itself, take sandbox out".to_owned()
+            });
+        }
+        (Some(_), None) => {}
+    }
+}
+
+/// Exactly one of a password and OAuth.
+fn check_login(name: &str, portal: &PortalConfig, findings: &mut Findings<'_>) {
+    let at = |setting| ["portals", name, setting];
+    if let Some(oauth) = &portal.oauth {
+        for (setting, is_there) in [("username", portal.username.is_some()), ("password", portal.password.is_some())] {
+            findings.unless(!is_there, &at(setting), || {
+                "stands beside oauth, which logs in already: keep one of them".to_owned()
+            });
+        }
+        let at = |setting| ["portals", name, "oauth", setting];
+        findings.unless(!oauth.client_id.trim().is_empty(), &at("client_id"), || {
+            "is blank, copy it from the portal's settings (Integration API OAuth Client ID)".to_owned()
+        });
+        if let Err(message) =
+            https_or_this_machine(&oauth.portal_url, "the client's secret", "https://acme.myabsorb.com")
+        {
+            findings.add(&at("portal_url"), message);
+        }
+        let is_https =
+            reqwest::Url::parse(&oauth.redirect_uri).is_ok_and(|url| url.scheme() == "https" && url.has_host());
+        findings.unless(is_https, &at("redirect_uri"), || {
+            format!(
+                "\"{}\" is no https URL, and the portal sends nobody elsewhere: write the one that is set there, such as \"https://acme.example/learnsync\"",
+                oauth.redirect_uri
+            )
+        });
+        return;
+    }
+    match (&portal.username, &portal.password) {
+        (None, None) => findings.unless_meant(&["username", "password", "oauth"], &["portals", name], || {
+            "names no login: write username and password, or oauth".to_owned()
+        }),
+        (None, Some(_)) => findings.unless_meant(&["username"], &["portals", name], || {
+            "has a password without a username: name the admin account that only learnsync uses".to_owned()
+        }),
+        (Some(_), None) => findings.unless_meant(&["password"], &["portals", name], || {
+            "has a username without a password: say where it stands, such as password = { credential = \"absorb_password\" }"
+                .to_owned()
+        }),
+        (Some(username), Some(_)) => findings.unless(!username.trim().is_empty(), &at("username"), || {
+            "is blank, name the admin account that only learnsync uses".to_owned()
+        }),
+    }
+}
+
+fn check_token_key(config: &Config, findings: &mut Findings<'_>) {
+    let Some((name, _)) = config.portals.iter().find(|(_, portal)| portal.oauth.is_some()) else { return };
+    findings.unless(config.store.token_key.is_some(), &["store", "token_key"], || {
+        format!(
+            "is missing, and portals.{name} logs in by OAuth: say where a secret of 16 characters or more stands, under which that login is \
+             sealed; make one with `openssl rand -hex 32`"
+        )
+    });
+}
+
 /// Each login of an account ends the one before, so two portals with one account would log each other out for ever.
 fn check_accounts(portals: &BTreeMap<String, PortalConfig>, findings: &mut Findings<'_>) {
-    let mut seen: BTreeMap<(&str, &str), &str> = BTreeMap::new();
+    let mut seen: BTreeMap<(String, &str), &str> = BTreeMap::new();
     for (name, portal) in portals {
-        let account = (portal.url.trim_end_matches('/'), portal.username.as_str());
-        if let Some(other) = seen.insert(account, name) {
+        let Some(username) = portal.username.as_deref() else { continue };
+        let account = (portal.api_url().trim_end_matches('/').to_owned(), username);
+        if let Some(other) = seen.insert(account.clone(), name) {
             let message = format!(
                 "is the same account as portals.{other} (\"{}\" at {}), and each login would end the other's: keep one of them",
                 account.1, account.0
@@ -116,22 +201,24 @@ fn check_accounts(portals: &BTreeMap<String, PortalConfig>, findings: &mut Findi
 /// # Errors
 /// It is no URL, carries a password, or would send the API key in plain sight to another machine.
 pub fn portal_url(text: &str) -> Result<(), String> {
+    https_or_this_machine(text, "the API key", "https://rest.myabsorb.com")
+}
+
+fn https_or_this_machine(text: &str, secret: &str, example: &str) -> Result<(), String> {
     let url = reqwest::Url::parse(text).ok();
     let is_http = url.as_ref().is_some_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     let host = url.as_ref().and_then(|url| url.host_str()).unwrap_or_default().to_owned();
     let is_this_machine = matches!(host.as_str(), "localhost" | "127.0.0.1" | "[::1]");
     match url {
         Some(url) if url.scheme() == "http" && url.has_host() && !is_this_machine => Err(format!(
-            "\"http://{host}\" would send the API key in plain sight, write \"https://{host}\" (http is for this machine only)"
+            "\"http://{host}\" would send {secret} in plain sight, write \"https://{host}\" (http is for this machine only)"
         )),
         // The message must not repeat a password.
         Some(url) if url.password().is_some() || !url.username().is_empty() => {
             Err("carries a user name or password, take them out of the URL".to_owned())
         }
         Some(url) if is_http && url.query().is_none() && url.fragment().is_none() => Ok(()),
-        Some(_) | None => {
-            Err(format!("\"{text}\" is not an http(s) URL, write one such as \"https://rest.myabsorb.com\""))
-        }
+        Some(_) | None => Err(format!("\"{text}\" is not an http(s) URL, write one such as \"{example}\"")),
     }
 }
 

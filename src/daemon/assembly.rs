@@ -5,19 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::build::BuiltDestination;
 use super::doors;
 use crate::domain::chance::Entropy;
+use crate::domain::standing::Calendar;
 use crate::domain::subject::SubjectKind;
 use crate::domain::time::Clock;
 use crate::lms::Lms;
 use crate::lms::absorb::payload::Aliases;
-use crate::pipeline::calendar::Calendar;
 use crate::pipeline::deliver::Deliver;
 use crate::pipeline::destination::Destination;
 use crate::pipeline::intake::Intake;
+use crate::pipeline::midnight::Midnight;
 use crate::pipeline::plan::{Plan, PlannedRoute};
 use crate::pipeline::portal::Portal;
 use crate::pipeline::refresh::Refresh;
@@ -33,8 +34,8 @@ use crate::telemetry::Metrics;
 pub struct Bells {
     /// New events.
     pub intake: Arc<Bell>,
-    /// Dirty learners.
-    pub refresh: Arc<Bell>,
+    /// Dirty learners: one a portal, by name.
+    pub refresh: BTreeMap<String, Arc<Bell>>,
     /// One a portal.
     pub sweeps: Vec<Arc<Bell>>,
     /// One a portal.
@@ -48,7 +49,7 @@ pub struct PortalParts {
     /// Its LMS client.
     pub lms: Arc<dyn Lms>,
     /// How its calendar is read.
-    pub calendar: crate::domain::standing::Calendar,
+    pub calendar: Calendar,
     /// The names of events that its configuration adds.
     pub aliases: Aliases,
 }
@@ -65,7 +66,7 @@ pub struct Assembly<'a> {
     pub installation: &'a str,
     /// When sweeps are due.
     pub schedule: Schedule,
-    /// How many learners are read at once.
+    /// How many learners of one portal are read at once.
     pub readers: usize,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
@@ -83,6 +84,8 @@ pub struct Assembled {
     pub sweep_now: Vec<Arc<AtomicBool>>,
     /// The destinations, by name.
     pub destinations: BTreeMap<String, Arc<Destination>>,
+    /// The portals, by name.
+    pub portals: BTreeMap<String, Arc<Portal>>,
 }
 
 type Steps = Vec<(Arc<dyn Work>, Arc<Bell>)>;
@@ -98,37 +101,50 @@ impl Assembly<'_> {
         for (name, parts) in &self.portals {
             let loaded = Portal::load(name, Arc::clone(&parts.lms), parts.calendar, &self.store).await;
             portals.insert(name.clone(), Arc::new(loaded.context("read the portals")?));
+            bells.refresh.insert(name.clone(), Arc::default());
         }
+        self.tell_who_is_not_read(portals.keys().cloned().collect()).await?;
         let mut steps = Steps::new();
         let intake = Intake::new(
             Arc::clone(&self.store),
             doors::read_event(self.aliases()),
-            Arc::clone(&bells.refresh),
+            bells.refresh.values().cloned().collect(),
             Arc::clone(&self.metrics),
         );
         steps.push((Arc::new(intake), Arc::clone(&bells.intake)));
         for destination in &destinations {
             self.writers(destination, bells, &mut steps);
         }
-        for _ in 0..self.readers {
+        for (portal, bell) in portals.values().flat_map(|portal| {
+            let bell = &bells.refresh[&portal.name];
+            (0..self.readers).map(move |_| (portal, bell))
+        }) {
             let refresh = Refresh {
                 store: Arc::clone(&self.store),
-                portals: portals.clone(),
+                portal: Arc::clone(portal),
                 plan: Arc::clone(&plan),
                 clock: Arc::clone(&self.clock),
                 entropy: Arc::clone(&self.entropy),
-                more: Arc::clone(&bells.refresh),
+                more: Arc::clone(bell),
                 deliver: bells.deliver.values().cloned().collect(),
                 metrics: Arc::clone(&self.metrics),
             };
-            steps.push((Arc::new(refresh), Arc::clone(&bells.refresh)));
+            steps.push((Arc::new(refresh), Arc::clone(bell)));
         }
-        let calendar = Calendar { store: Arc::clone(&self.store), refresh: Arc::clone(&bells.refresh) };
-        steps.push((Arc::new(calendar), Arc::new(Bell::default())));
+        let midnight = Midnight { store: Arc::clone(&self.store), refresh: bells.refresh.values().cloned().collect() };
+        steps.push((Arc::new(midnight), Arc::new(Bell::default())));
         self.backfills(&portals, bells, &mut steps);
         let sweep_now = self.sweeps(&portals, &destinations, bells, &mut steps);
         let destinations = destinations.into_iter().map(|ready| (ready.name.clone(), ready)).collect();
-        Ok(Assembled { steps, sweep_now, destinations })
+        Ok(Assembled { steps, sweep_now, destinations, portals })
+    }
+
+    /// Learners of a portal that was taken out of the configuration wait until it is back.
+    async fn tell_who_is_not_read(&self, configured: Vec<String>) -> anyhow::Result<()> {
+        for (portal, learners) in self.store.marks_elsewhere(configured).await.context("read the marks")? {
+            warn!(portal, learners, "{learners} learners wait for portal {portal}, which is not configured");
+        }
+        Ok(())
     }
 
     fn aliases(&self) -> doors::PortalAliases {
@@ -190,7 +206,7 @@ impl Assembly<'_> {
                 store: Arc::clone(&self.store),
                 clock: Arc::clone(&self.clock),
                 entropy: Arc::clone(&self.entropy),
-                refresh: Arc::clone(&bells.refresh),
+                refresh: Arc::clone(&bells.refresh[&portal.name]),
                 courses: tokio::sync::Mutex::default(),
             };
             let bell = Arc::new(Bell::default());
@@ -223,7 +239,7 @@ impl Assembly<'_> {
                 asked,
                 clock: Arc::clone(&self.clock),
                 entropy: Arc::clone(&self.entropy),
-                refresh: Arc::clone(&bells.refresh),
+                refresh: Arc::clone(&bells.refresh[&portal.name]),
                 destinations: destinations
                     .iter()
                     .map(|destination| (destination.id, Arc::clone(&bells.deliver[&destination.name])))
@@ -238,3 +254,6 @@ impl Assembly<'_> {
         switches
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use learnsync_sdk::{
 use super::client::http_client;
 use crate::config::{
     Config, ConfigError, ConfigErrors, DestinationConfig, History, PortalConfig, PortalSecrets, RouteConfig, Secret,
-    Source, Told, nearest, portal_secrets, resolve, settings,
+    Source, Told, nearest, portal_secrets, resolve, settings, token_key,
 };
 use crate::domain::chance::Entropy;
 use crate::domain::event::{EVENTS, event_called};
@@ -19,12 +19,13 @@ use crate::domain::standing::Calendar;
 use crate::domain::time::Clock;
 use crate::fail_point;
 use crate::lms::absorb::payload::Aliases;
-use crate::lms::absorb::{Absorb, AbsorbSettings, TokenVault};
+use crate::lms::absorb::{Absorb, AbsorbSettings, Credentials, OAuthClient, TokenVault};
 use crate::mapping::{Mapping, sources_of};
 use crate::pipeline::destination::{Destination, Gate, References, Route};
 use crate::pipeline::pace::Pace;
 use crate::pipeline::telling::{QuietHours, Telling};
-use crate::store::{DestinationRows, DestinationSpec, RouteSpec};
+use crate::store::{DestinationRows, DestinationSpec, RouteSpec, TokenKey};
+use crate::telemetry::Metrics;
 
 /// All that was built.
 #[derive(Default)]
@@ -33,6 +34,8 @@ pub struct Parts {
     pub portals: BTreeMap<String, BuiltPortal>,
     /// The destinations.
     pub destinations: Vec<BuiltDestination>,
+    /// Under which logins by OAuth are sealed, beside the installation's key.
+    pub token_key: Option<TokenKey>,
 }
 
 /// A portal, ready to be read.
@@ -51,6 +54,27 @@ impl BuiltPortal {
     /// The client; what it needs to remember goes into the vault.
     pub fn lms(&self, vault: Arc<dyn TokenVault>, clock: &Arc<dyn Clock>, entropy: &Arc<dyn Entropy>) -> Absorb {
         Absorb::new(self.settings.clone(), self.http.clone(), vault, Arc::clone(clock), Arc::clone(entropy))
+    }
+
+    /// The same, counting its requests.
+    pub(super) fn counted_lms(
+        &self,
+        vault: Arc<dyn TokenVault>,
+        clock: &Arc<dyn Clock>,
+        entropy: &Arc<dyn Entropy>,
+        metrics: &Arc<Metrics>,
+    ) -> Absorb {
+        let (settings, http) = (self.settings.clone(), self.http.clone());
+        Absorb::counting(settings, http, vault, Arc::clone(clock), Arc::clone(entropy), Arc::clone(metrics))
+    }
+
+    /// The client of an OAuth login; none where the portal has a password.
+    #[must_use]
+    pub fn oauth(&self) -> Option<&OAuthClient> {
+        match &self.settings.credentials {
+            Credentials::OAuth(client) => Some(client),
+            Credentials::Password { .. } => None,
+        }
     }
 }
 
@@ -201,6 +225,10 @@ pub(super) fn build_what_is_right(
             Err(wrong) => found.extend(wrong.0),
         }
     }
+    match token_key(&config.store, source, &|secret, example| secrets.find(secret, example)) {
+        Ok(key) => parts.token_key = key.as_deref().map(TokenKey::derive),
+        Err(wrong) => found.extend(wrong.0),
+    }
     let portal_zone = config.portals.values().next().map_or(Tz::UTC, |portal| portal.zone);
     for (name, config_of_it) in &config.destinations {
         let toolbox = Toolbox {
@@ -255,10 +283,20 @@ fn built_portal(
 ) -> BuiltPortal {
     let settings = AbsorbSettings {
         portal: name.to_owned(),
-        url: portal.url.clone(),
+        url: portal.api_url(),
         api_key: secrets.api_key,
-        username: portal.username.clone(),
-        password: secrets.password,
+        credentials: match &portal.oauth {
+            Some(oauth) => Credentials::OAuth(OAuthClient {
+                client_id: oauth.client_id.clone(),
+                client_secret: secrets.client_secret.unwrap_or_default(),
+                portal_url: oauth.portal_url.clone(),
+                redirect_uri: oauth.redirect_uri.clone(),
+            }),
+            None => Credentials::Password {
+                username: portal.username.clone().unwrap_or_default(),
+                password: secrets.password.unwrap_or_default(),
+            },
+        },
         certificates_path: portal.certificates_path.clone(),
         competencies_path: portal.competencies_path.clone(),
         learning_paths_path: portal.learning_paths_path.clone(),

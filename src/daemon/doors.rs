@@ -7,14 +7,15 @@ use async_trait::async_trait;
 use tracing::warn;
 
 use crate::domain::event::{EventName, RawEvent, Reading};
+use crate::domain::lane::LmsUse;
 use crate::domain::time::Timestamp;
 use crate::fail_point;
 use crate::http::{Inbox, InboxError, Recognised};
 use crate::lms::absorb::payload::{self, Aliases};
-use crate::lms::absorb::{StoredToken, TokenVault};
+use crate::lms::absorb::{Grant, StoredToken, TokenVault};
 use crate::pipeline::intake::ReadEvent;
 use crate::pipeline::worker::Bell;
-use crate::store::{Store, StoreError};
+use crate::store::{KeptGrant, Store, StoreError, TokenKey};
 use crate::telemetry::Metrics;
 
 /// The receiver's way into the event log.
@@ -60,6 +61,8 @@ impl Inbox for StoreInbox {
 pub(super) struct StoreVault {
     pub(super) store: Arc<Store>,
     pub(super) portal: String,
+    /// None where no portal logs in by OAuth.
+    pub(super) token_key: Option<TokenKey>,
 }
 
 #[async_trait]
@@ -86,6 +89,60 @@ impl TokenVault for StoreVault {
             Ok(Ok(())) => Ok(()),
             Ok(Err(free_at)) => Err(refusal(&self.portal, free_at)),
             Err(error) => Err(format!("the login could not be counted: {error}")),
+        }
+    }
+
+    async fn load_grant(&self) -> Option<Grant> {
+        let key = self.token_key.clone()?;
+        let loaded = match self.store.load_grant(&self.portal, key).await {
+            Ok(bytes) => {
+                bytes.map(|bytes| serde_json::from_slice(&bytes).map_err(|error| error.to_string())).transpose()
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        loaded.unwrap_or_else(|error| {
+            let portal = &self.portal;
+            warn!(
+                portal,
+                error,
+                "The kept login cannot be read; is store.token_key another than before? Run `learnsync login {portal}`"
+            );
+            None
+        })
+    }
+
+    async fn save_grant(&self, grant: Option<Grant>) -> Result<(), String> {
+        let Some(key) = self.token_key.clone() else { return Err("there is no store.token_key".to_owned()) };
+        let kept = grant.map(|grant| KeptGrant {
+            bytes: serde_json::to_vec(&grant).expect("a grant is plain data"),
+            obtained_at: grant.obtained_at,
+            ends_at: grant.ends_at,
+        });
+        self.store.save_grant(&self.portal, key, kept).await.map_err(|error| error.to_string())
+    }
+
+    async fn asked_until(&self) -> Option<Timestamp> {
+        self.store.asked_until(&self.portal).await.unwrap_or_else(|error| {
+            warn!(portal = self.portal, %error, "Whether the LMS asked us to wait cannot be read");
+            None
+        })
+    }
+
+    async fn keep_asked_until(&self, until: Timestamp) {
+        if let Err(error) = self.store.keep_asked_until(&self.portal, until).await {
+            warn!(portal = self.portal, %error, "A restart will not know that the LMS asked us to wait until {until}");
+        }
+    }
+
+    async fn keep_use(&self, used: LmsUse) {
+        if let Err(error) = self.store.keep_use(&self.portal, used).await {
+            warn!(portal = self.portal, %error, "What the calls of the last hour were for could not be kept");
+        }
+    }
+
+    async fn note_contest(&self) {
+        if let Err(error) = self.store.note_contest(&self.portal).await {
+            warn!(portal = self.portal, %error, "The status will not tell that another program uses the same account");
         }
     }
 }

@@ -94,6 +94,7 @@ impl Health for Vitals {
 
 fn gauges(ledger: LedgerGauges, now: Timestamp) -> Gauges {
     let age = |at: Timestamp| u64::try_from(now.0.saturating_sub(at.0) / 1_000).unwrap_or(0);
+    let left = |at: Timestamp| u64::try_from(at.0.saturating_sub(now.0) / 1_000).unwrap_or(0);
     Gauges {
         inbox_backlog: ledger.events_waiting,
         destinations: ledger
@@ -107,6 +108,7 @@ fn gauges(ledger: LedgerGauges, now: Timestamp) -> Gauges {
             })
             .collect(),
         sweep_age_seconds: ledger.sweeps.into_iter().map(|(portal, at)| (portal, age(at))).collect(),
+        login_seconds_left: ledger.logins.into_iter().map(|(portal, at)| (portal, left(at))).collect(),
     }
 }
 
@@ -136,7 +138,7 @@ mod tests {
             waiting: [("pending".to_owned(), 3)].into(),
             causes: [("unmapped".to_owned(), 2)].into(),
         };
-        let ledger = LedgerGauges { events_waiting: 4, destinations: vec![load], sweeps: Vec::new() };
+        let ledger = LedgerGauges { events_waiting: 4, destinations: vec![load], ..LedgerGauges::default() };
         let found = gauges(ledger, Timestamp(0));
         let expected = DestinationGauges {
             name: "hr".to_owned(),

@@ -9,12 +9,16 @@ use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
+use super::Checked;
+use super::doors::StoreVault;
 use crate::config::{Config, unknown};
 use crate::domain::chance::{Entropy, Generator};
 use crate::domain::ids::{DeliveryId, PersonId};
 use crate::domain::time::{Clock, SystemClock};
+use crate::lms::absorb::Absorb;
 use crate::pipeline::breaker::Breaker;
 use crate::pipeline::destination::{Destination, PauseEnd};
+use crate::pipeline::portal::Portal;
 use crate::pipeline::worker::Bell;
 use crate::store::{Erased, KnownDestination, Open, Remains, Restored, Retried, Store, Threading};
 
@@ -100,6 +104,14 @@ pub enum Order {
         /// Whether the keys are copied, too.
         with_keys: bool,
     },
+    /// An administrator said yes on the portal's page: take the code that it gave. It is good for one use, and only the portal's own client
+    /// can use it.
+    Login {
+        /// The portal.
+        portal: String,
+        /// The code.
+        code: String,
+    },
     /// Erase a learner for good.
     Erase {
         /// The learner's portal.
@@ -149,6 +161,12 @@ pub struct Running {
     pub sweeps: Vec<Arc<Bell>>,
     /// The bells of the backfills.
     pub backfills: Vec<Arc<Bell>>,
+    /// The portals, by name.
+    pub portals: BTreeMap<String, Arc<Portal>>,
+    /// The bells of their readers, by name.
+    pub refresh: BTreeMap<String, Arc<Bell>>,
+    /// Their clients, by name.
+    pub absorb: BTreeMap<String, Absorb>,
 }
 
 /// Where orders are carried out.
@@ -187,6 +205,7 @@ impl Desk {
             }
             Order::Unpin { destination, portal, learner } => self.unpin(&destination, &portal, &learner).await,
             Order::Backup { file, with_keys } => self.back_up(file, with_keys).await,
+            Order::Login { portal, code } => self.log_in(&portal, &code).await,
             Order::Erase { portal, learner } => self.erase(&portal, &learner).await,
         }
     }
@@ -220,6 +239,21 @@ impl Desk {
             bail!("there is no backfill under way at {portal}");
         }
         Done::of(format!("the backfill of {portal} is held; `learnsync backfill --portal {portal}` goes on"))
+    }
+
+    async fn log_in(&self, name: &str, code: &str) -> anyhow::Result<Done> {
+        let Some(running) = &self.running else {
+            bail!("no daemon runs on this store: `learnsync login` does it by itself then");
+        };
+        let Some(absorb) = running.absorb.get(name) else {
+            let names: Vec<&str> = running.absorb.keys().map(String::as_str).collect();
+            bail!("{}; a new one is known after a reload", unknown("portal", name, &names));
+        };
+        let done = redeem(absorb, &self.store, name, code).await?;
+        running.portals.get(name).into_iter().for_each(|portal| portal.wake());
+        running.refresh.get(name).into_iter().for_each(|bell| bell.ring());
+        running.sweeps.iter().for_each(|bell| bell.ring());
+        Ok(done)
     }
 
     async fn pause(&self, name: &str, reason: &str) -> anyhow::Result<Done> {
@@ -408,6 +442,16 @@ impl Desk {
     }
 }
 
+/// Takes the code of a login by OAuth, and ends the rest of the portal that waited for it.
+pub(super) async fn redeem(absorb: &Absorb, store: &Store, name: &str, code: &str) -> anyhow::Result<Done> {
+    let grant = absorb.redeem(code).await.context("use the code")?;
+    store.wake_portal(name).await.context("end the portal's rest")?;
+    let ends_at = grant.ends_at.utc().format("%Y-%m-%d");
+    Done::of(format!(
+        "portal {name} is read with this login from now on; it ends on {ends_at}, and `status` tells in time"
+    ))
+}
+
 fn words_of(remains: &Remains) -> String {
     if remains.rows.is_empty() {
         return "no target holds anything of them".to_owned();
@@ -441,6 +485,21 @@ pub async fn carry_out_alone(config: &Config, order: Order) -> anyhow::Result<An
     refuse_strange_store(&config.store.path)?;
     let store = super::open_store(config, &clock, &entropy)?;
     Ok(Desk { store, running: None }.carry_out(order).await)
+}
+
+/// Takes the code of a login by OAuth on a store that no daemon has.
+///
+/// # Errors
+/// There is no store, somebody has it, or the portal does not take the code.
+pub async fn log_in_alone(checked: &Checked, portal: &str, code: &str) -> anyhow::Result<Done> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let entropy: Arc<dyn Entropy> = Arc::new(Generator::from_os());
+    refuse_strange_store(&checked.config.store.path)?;
+    let store = super::open_store(&checked.config, &clock, &entropy)?;
+    let built = checked.parts.portals.get(portal).context("find the portal")?;
+    let token_key = checked.parts.token_key.clone();
+    let vault = StoreVault { store: Arc::clone(&store), portal: portal.to_owned(), token_key };
+    redeem(&built.lms(Arc::new(vault), &clock, &entropy), &store, portal, code).await
 }
 
 /// Makes a copy the store again; no daemon may run.

@@ -19,6 +19,7 @@ use crate::domain::chance::Entropy;
 use crate::domain::time::Clock;
 use crate::http::{HookPortal, HttpLimits, Receiver};
 use crate::lms::Lms;
+use crate::lms::absorb::Absorb;
 use crate::pipeline::pulse::Pulse;
 use crate::pipeline::worker::{REST_MAX, work};
 use crate::reconcile::schedule::Schedule;
@@ -63,9 +64,10 @@ impl Shift {
     /// The store failed.
     pub(super) async fn begin(&mut self, house: &House, checked: &Checked) -> anyhow::Result<Arc<Pulse>> {
         let config = &checked.config;
+        let absorb = lms_clients(house, checked);
         let assembly = Assembly {
             store: Arc::clone(&house.store),
-            portals: portals(house, checked),
+            portals: portals(checked, &absorb),
             destinations: &checked.parts.destinations,
             installation: &config.installation,
             schedule: Schedule::parse(&config.reconcile.cron, config.reconcile.zone).map_err(anyhow::Error::msg)?,
@@ -87,6 +89,9 @@ impl Shift {
             sweep_now: asked.sweep_now,
             sweeps: self.bells.sweeps.clone(),
             backfills: self.bells.backfills.clone(),
+            portals: asked.portals,
+            refresh: self.bells.refresh.clone(),
+            absorb,
         };
         let desk = Arc::new(Desk { store: Arc::clone(&house.store), running: Some(running) });
         self.tasks.spawn(control::serve(control::socket(&config.store.path), desk, stop));
@@ -176,14 +181,25 @@ fn receiver(house: &House, checked: &Checked, bells: &Bells) -> Arc<Receiver> {
     Arc::new(receiver.counting(Arc::new(move |portal, outcome| metrics.hook_received(portal, outcome))))
 }
 
-fn portals(house: &House, checked: &Checked) -> BTreeMap<String, PortalParts> {
-    let portals = checked.parts.portals.iter().map(|(name, portal)| {
-        let vault = Arc::new(StoreVault { store: Arc::clone(&house.store), portal: name.clone() });
-        let client = portal.lms(vault, &house.clock, &house.entropy).counting(name, Arc::clone(&house.metrics));
-        let lms: Arc<dyn Lms> = Arc::new(client);
-        (name.clone(), PortalParts { lms, calendar: portal.calendar, aliases: portal.aliases.clone() })
+fn lms_clients(house: &House, checked: &Checked) -> BTreeMap<String, Absorb> {
+    let clients = checked.parts.portals.iter().map(|(name, portal)| {
+        let vault = Arc::new(StoreVault {
+            store: Arc::clone(&house.store),
+            portal: name.clone(),
+            token_key: checked.parts.token_key.clone(),
+        });
+        (name.clone(), portal.counted_lms(vault, &house.clock, &house.entropy, &house.metrics))
     });
-    portals.collect()
+    clients.collect()
+}
+
+fn portals(checked: &Checked, clients: &BTreeMap<String, Absorb>) -> BTreeMap<String, PortalParts> {
+    let parts = clients.iter().map(|(name, client)| {
+        let built = &checked.parts.portals[name];
+        let lms: Arc<dyn Lms> = Arc::new(client.clone());
+        (name.clone(), PortalParts { lms, calendar: built.calendar, aliases: built.aliases.clone() })
+    });
+    parts.collect()
 }
 
 /// The scheduler only rings: what is due is decided from the ledger, so a bell that is missed costs nothing but time.

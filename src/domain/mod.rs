@@ -5,6 +5,7 @@ pub mod delivery;
 pub mod event;
 pub mod fingerprint;
 pub mod ids;
+pub mod lane;
 pub mod promise;
 pub mod record;
 pub mod standing;

@@ -21,6 +21,11 @@ const NIGHT_MS: i64 = 26 * 3_600_000;
 
 const HOUR_MS: i64 = 3_600_000;
 
+const DAY_MS: i64 = 24 * HOUR_MS;
+
+/// From this part of its life on, in percent, the end of a login is told; as the daemon's log does.
+const LOGIN_ALARM_PERCENT: i64 = 80;
+
 /// One line, and whether it is well.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Line {
@@ -72,6 +77,8 @@ pub struct Overview {
 pub fn overview(status: &Status, events_today: i64, given: &Given) -> Overview {
     let mut lines = vec![daemon(status, given), came_in(status, events_today, given)];
     lines.extend(status.portals.iter().map(|portal| lms(portal, status.portals.len() > 1, given)));
+    lines.extend(status.portals.iter().filter_map(|portal| budget(portal, status.portals.len() > 1, given)));
+    lines.extend(status.portals.iter().filter_map(|portal| login(portal, given)));
     lines.push(night(status, given));
     lines.push(line("Records", records(status)));
     let destinations = destinations(status, given);
@@ -135,6 +142,7 @@ fn lms(portal: &PortalStatus, has_others: bool, given: &Given) -> Line {
     };
     let when = soon(until, given.now, given.zone);
     let (why, help) = match cause {
+        Some("login_limit" | "unauthorized") if is_contested(portal, given) => (CONTESTED, Some(contest_help())),
         Some("unauthorized") => (
             "it refuses our login",
             Some(Help::by(
@@ -146,6 +154,13 @@ fn lms(portal: &PortalStatus, has_others: bool, given: &Given) -> Line {
             "four logins an hour are the limit, so that the account is not locked",
             Some(Help::by(Who::Administrator, "see that no other program uses the same LMS account.")),
         ),
+        Some("login_needed") => (
+            "nobody is logged in to it",
+            Some(Help::by(
+                Who::Administrator,
+                format!("`learnsync login {}`, as the portal's administrator.", portal.name),
+            )),
+        ),
         Some("throttled") => ("it asked us to wait", None),
         Some(_) | None => ("it did not answer", None),
     };
@@ -153,6 +168,65 @@ fn lms(portal: &PortalStatus, has_others: bool, given: &Given) -> Line {
         help,
         ..line(&subject, format!("It is left alone, because {why}; asked again {when}. Before, {read}{logins}."))
     }
+}
+
+const CONTESTED: &str = "another program logs in with the same account, and each login ends the other's session";
+
+fn contest_help() -> Help {
+    Help::by(Who::Administrator, "give learnsync an account of its own in the LMS.")
+}
+
+/// Whether another program ended our session within the last day.
+fn is_contested(portal: &PortalStatus, given: &Given) -> bool {
+    portal.contested_at.is_some_and(|at| given.now.0 - at.0 < DAY_MS)
+}
+
+/// Who used the budget of calls, in the last hour in which there were any.
+fn budget(portal: &PortalStatus, has_others: bool, given: &Given) -> Option<Line> {
+    let used = portal.budget_use.as_ref()?;
+    let many = |count: u64| grouped(i64::try_from(count).unwrap_or(i64::MAX));
+    let all: u64 = used.calls.iter().map(|(_, calls)| calls).sum();
+    let lanes: Vec<String> =
+        used.calls.iter().map(|(lane, calls)| format!("{} {}", lane.as_str(), many(*calls))).collect();
+    let hour = match given.now.0 - used.until.0 < HOUR_MS {
+        true => "last hour".to_owned(),
+        false => format!("in the hour until {}", moment(used.until, given.zone)),
+    };
+    let subject = if has_others { format!("LMS calls {}", portal.name) } else { "LMS calls".to_owned() };
+    let asked = portal.asked_until.filter(|until| *until > given.now);
+    let asked = asked.map(|until| format!("; none before {}, as the LMS asked", moment(until, given.zone)));
+    Some(line(
+        &subject,
+        format!(
+            "{}/s; {hour} {}: {}; {} throttled{}.",
+            used.calls_per_second_max,
+            many(all),
+            lanes.join(", "),
+            many(used.throttled),
+            asked.unwrap_or_default()
+        ),
+    ))
+}
+
+/// What a person should know of how we log in: that somebody else uses the account, or that the login ends.
+fn login(portal: &PortalStatus, given: &Given) -> Option<Line> {
+    let subject = format!("Login {}", portal.name);
+    if is_contested(portal, given) {
+        let last = portal.contested_at.map(|at| moment(at, given.zone)).unwrap_or_default();
+        let times = counted(portal.contests, "time", "times");
+        let mut words = CONTESTED.to_owned();
+        words.replace_range(..1, "A");
+        return Some(Line {
+            help: Some(contest_help()),
+            ..line(&subject, format!("{words}: {times}, last on {last}."))
+        });
+    }
+    let (obtained_at, ends_at) = (portal.grant_obtained_at?, portal.grant_ends_at?);
+    let words = format!("By OAuth, ends on {}.", moment(ends_at, given.zone));
+    let is_near = given.now.0 - obtained_at.0 >= (ends_at.0 - obtained_at.0) / 100 * LOGIN_ALARM_PERCENT;
+    let help =
+        is_near.then(|| Help::by(Who::Administrator, format!("log in again before: learnsync login {}", portal.name)));
+    Some(Line { help, ..line(&subject, words) })
 }
 
 fn night(status: &Status, given: &Given) -> Line {

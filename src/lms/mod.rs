@@ -3,14 +3,16 @@
 pub mod absorb;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use learnsync_sdk::{Learner, RecordKind, RetryAfter};
 
+use crate::domain::lane::Lane;
 pub use crate::domain::record::ReadRecords;
 use crate::domain::record::Record;
 use crate::domain::subject::SubjectKind;
-use crate::domain::time::LmsTime;
+use crate::domain::time::{LmsTime, Timestamp};
 
 /// All that the pipeline asks of an LMS. Every answer is a complete read or an error: a partial read is never an answer.
 #[async_trait]
@@ -35,6 +37,11 @@ pub trait Lms: Send + Sync {
 
     /// One cheap authenticated read that also finds out which record kinds exist.
     async fn probe(&self) -> Result<Probe, LmsError>;
+
+    /// The same LMS, asked in another lane; none where no budget is shared.
+    fn in_lane(&self, _lane: Lane) -> Option<Arc<dyn Lms>> {
+        None
+    }
 }
 
 /// Whole lists at once, for the backfill: far fewer calls than learner by learner.
@@ -135,6 +142,9 @@ pub enum LmsError {
     /// Credentials refused, also after a new login.
     #[error("the LMS refuses our credentials: {0}")]
     Unauthorized(String),
+    /// A person must log in by OAuth again: the refresh token ended, was revoked, or there never was one.
+    #[error("{0}")]
+    LoginNeeded(String),
     /// Our own limit of logins is reached; another program probably uses the same account.
     #[error("{0}")]
     LoginLimit(String),
@@ -147,4 +157,17 @@ pub enum LmsError {
     /// A list ended before all its rows were read, or changed so much that it cannot be trusted.
     #[error("partial read: {0}")]
     PartialRead(String),
+}
+
+/// The wait after a 429 without a `Retry-After`, in milliseconds.
+pub const UNSAID_MS: i64 = 60_000;
+
+/// Until when somebody asks to be left alone; both forms of `Retry-After` are kept to in full.
+#[must_use]
+pub fn asked_until(after: &RetryAfter, now: Timestamp) -> Timestamp {
+    match after {
+        RetryAfter::Unsaid => now.plus_ms(UNSAID_MS),
+        RetryAfter::For(duration) => now.plus(*duration),
+        RetryAfter::Until(instant) => Timestamp::from(*instant).max(now),
+    }
 }

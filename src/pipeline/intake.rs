@@ -19,14 +19,14 @@ pub type ReadEvent = Arc<dyn Fn(&RawEvent) -> Vec<(Reading, Vec<u8>)> + Send + S
 pub struct Intake {
     store: Arc<Store>,
     read: ReadEvent,
-    refresh: Arc<Bell>,
+    refresh: Vec<Arc<Bell>>,
     metrics: Arc<Metrics>,
 }
 
 impl Intake {
-    /// Makes the step; `refresh` is rung when subjects became dirty, `metrics` counts what became of events.
+    /// Makes the step; `refresh` is rung, one bell a portal, when subjects became dirty, `metrics` counts what became of events.
     #[must_use]
-    pub fn new(store: Arc<Store>, read: ReadEvent, refresh: Arc<Bell>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(store: Arc<Store>, read: ReadEvent, refresh: Vec<Arc<Bell>>, metrics: Arc<Metrics>) -> Self {
         Self { store, read, refresh, metrics }
     }
 }
@@ -77,7 +77,7 @@ impl Work for Intake {
             "Took new events"
         );
         if counts.marked > 0 {
-            self.refresh.ring();
+            self.refresh.iter().for_each(|bell| bell.ring());
         }
         Ok(Turn::Worked)
     }

@@ -1,10 +1,10 @@
 //! The path of one webhook, one file a step: intake, refresh, plan, deliver; and what decides about failures: retry, breaker.
 
 pub mod breaker;
-pub mod calendar;
 pub mod deliver;
 pub mod destination;
 pub mod intake;
+pub mod midnight;
 pub mod pace;
 pub mod plan;
 pub mod portal;

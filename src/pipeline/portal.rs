@@ -1,13 +1,14 @@
 //! One portal as the pipeline sees it: its client, and until when it is left alone as a whole.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use learnsync_sdk::RecordKind;
 
 use super::retry::{backoff_ms, throttled_until};
 use crate::domain::delivery::THROTTLED;
 use crate::domain::ids::RunId;
+use crate::domain::lane::Lane;
 use crate::domain::standing::Calendar;
 use crate::domain::time::Timestamp;
 use crate::lms::{Lms, LmsError};
@@ -20,10 +21,10 @@ pub const REFUSED_MS: i64 = 5 * 60_000;
 pub struct Portal {
     /// Its name.
     pub name: String,
-    /// Its client.
-    pub lms: Arc<dyn Lms>,
     /// How its calendar is read.
     pub calendar: Calendar,
+    /// Its client in each lane, in the order of `Lane::ALL`.
+    lanes: [Arc<dyn Lms>; 4],
     rest: Mutex<Rest>,
     backfill: Mutex<Option<Arc<StagedBackfill>>>,
 }
@@ -65,9 +66,10 @@ impl Portal {
         let under_way = store.backfill_under_way(name).await?;
         let is_staged = |run: &Backfill| matches!(run.progress.phase, Phase::Marking | Phase::Reading);
         let backfill = under_way.filter(is_staged).map(|run| Arc::new(StagedBackfill::of(&run)));
+        let lanes = Lane::ALL.map(|lane| lms.in_lane(lane).unwrap_or_else(|| Arc::clone(&lms)));
         Ok(Self {
             name: name.to_owned(),
-            lms,
+            lanes,
             calendar,
             rest: Mutex::new(Rest { until, failures: 0 }),
             backfill: Mutex::new(backfill),
@@ -85,10 +87,25 @@ impl Portal {
         *self.backfill.lock().unwrap_or_else(PoisonError::into_inner) = backfill.map(Arc::new);
     }
 
+    /// The client, for calls in this lane of the budget.
+    #[must_use]
+    pub fn lms(&self, lane: Lane) -> &dyn Lms {
+        &*self.lanes[lane as usize]
+    }
+
+    /// Ends the rest, because a person put right what it was for. What the LMS itself asked for stands: its client keeps to it.
+    pub fn wake(&self) {
+        *self.rest() = Rest { until: Timestamp(0), failures: 0 };
+    }
+
+    fn rest(&self) -> MutexGuard<'_, Rest> {
+        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Until when it is left alone; a time that is past when it is not.
     #[must_use]
     pub fn rests_until(&self) -> Timestamp {
-        self.rest.lock().unwrap_or_else(PoisonError::into_inner).until
+        self.rest().until
     }
 
     /// A read failed: answers until when the portal is left alone. Whoever asks from now on sees it; a wait that the LMS asked for, or that
@@ -104,10 +121,11 @@ impl Portal {
         random: u64,
     ) -> Result<Timestamp, StoreError> {
         let (until, cause) = {
-            let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut rest = self.rest();
             let (until, cause) = match error {
                 LmsError::Throttled(after) => (throttled_until(after, now), Some(THROTTLED)),
                 LmsError::Unauthorized(_) => (now.plus_ms(REFUSED_MS), Some("unauthorized")),
+                LmsError::LoginNeeded(_) => (now.plus_ms(REFUSED_MS), Some("login_needed")),
                 LmsError::LoginLimit(_) => (now.plus_ms(REFUSED_MS), Some("login_limit")),
                 LmsError::Unavailable(_) => (now.plus_ms(1_000 + backoff_ms(rest.failures, random)), None),
                 // These are about one learner, not about the portal.
@@ -127,6 +145,6 @@ impl Portal {
 
     /// A read succeeded. A rest that another read began meanwhile stands.
     pub fn succeeded(&self) {
-        self.rest.lock().unwrap_or_else(PoisonError::into_inner).failures = 0;
+        self.rest().failures = 0;
     }
 }

@@ -1,6 +1,5 @@
 //! Refresh: a dirty learner, or a list, is read from the LMS, and what was read becomes records and obligations.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -8,25 +7,26 @@ use learnsync_sdk::Learner;
 use tracing::{debug, info, warn};
 
 use super::plan::Plan;
-use super::portal::{Portal, REFUSED_MS};
+use super::portal::Portal;
 use super::retry::backoff_ms;
 use super::worker::{Bell, Turn, Work};
 use crate::domain::chance::Entropy;
+use crate::domain::lane::Lane;
 use crate::domain::record::ReadRecords;
 use crate::domain::standing;
 use crate::domain::subject::SubjectKind;
 use crate::domain::time::{Clock, Timestamp};
 use crate::fail_point;
-use crate::lms::{LmsError, Profile};
+use crate::lms::{Lms, LmsError, Profile};
 use crate::store::{ClaimedSubject, NextSubject, Read, Store, StoreError};
 use crate::telemetry::Metrics;
 
-/// The step; several of them may run at once.
+/// The step for one portal; several of them may run at once. Each portal has its own, so that one that is slow holds up no other.
 pub struct Refresh {
     /// The ledger.
     pub store: Arc<Store>,
-    /// The portals, by name.
-    pub portals: BTreeMap<String, Arc<Portal>>,
+    /// The portal.
+    pub portal: Arc<Portal>,
     /// The routes.
     pub plan: Arc<Plan>,
     /// Tells the time: a read's start is its version.
@@ -44,30 +44,22 @@ pub struct Refresh {
 #[async_trait]
 impl Work for Refresh {
     fn name(&self) -> String {
-        "refresh".to_owned()
+        format!("refresh of {}", self.portal.name)
     }
 
     async fn run_once(&self) -> Result<Turn, StoreError> {
-        let claimed = match self.store.next_subject().await? {
+        let portal = &*self.portal;
+        let rests_until = portal.rests_until();
+        if rests_until > self.clock.now() {
+            // Nothing is claimed meanwhile: a hundred thousand marks that are put off one by one would each cost a commit.
+            return Ok(Turn::Rest(Some(self.soon_after(rests_until))));
+        }
+        let claimed = match self.store.next_subject(&portal.name).await? {
             NextSubject::Dirty(claimed) => claimed,
             NextSubject::Rest(until) => return Ok(Turn::Rest(until)),
         };
         // Whoever found work wakes the next: there may be more than one worker can do.
         self.more.ring();
-        let Some(portal) = self.portals.get(&claimed.portal) else {
-            warn!(
-                portal = claimed.portal,
-                "A learner waits for a portal that is not configured; looking again in 5 min"
-            );
-            let due_at = self.clock.now().plus_ms(REFUSED_MS);
-            self.store.postpone_refresh(claimed, due_at).await?;
-            return Ok(Turn::Worked);
-        };
-        let rests_until = portal.rests_until();
-        if rests_until > self.clock.now() {
-            self.store.postpone_refresh(claimed, self.soon_after(rests_until)).await?;
-            return Ok(Turn::Worked);
-        }
         match self.read(portal, &claimed).await {
             Ok(None) => {
                 let due_at = self.soon_after(portal.rests_until());
@@ -97,17 +89,18 @@ impl Refresh {
     /// Reads the profile and the records. Nothing is published unless all of it was read; none when the portal's rest began meanwhile.
     async fn read(&self, portal: &Portal, claimed: &ClaimedSubject) -> Result<Option<Read>, LmsError> {
         let started_at = self.clock.now();
+        let lms = portal.lms(Lane::of(&claimed.lane));
         if claimed.kind != SubjectKind::Learner {
-            let records = portal.lms.list(claimed.kind).await?;
+            let records = lms.list(claimed.kind).await?;
             let learner = Learner { id: claimed.lms_id.clone(), is_active: true, ..Learner::default() };
             return Ok(Some(Read { started_at, learner: Some(learner), records, changes_at: None }));
         }
         if claimed.lane == "backfill"
-            && let Some(read) = self.read_staged(portal, claimed).await?
+            && let Some(read) = self.read_staged(portal, lms, claimed).await?
         {
             return Ok(Some(read));
         }
-        let profile = portal.lms.learner(&claimed.lms_id).await?;
+        let profile = lms.learner(&claimed.lms_id).await?;
         fail_point::reach(fail_point::MID_PAGE);
         if portal.rests_until() > self.clock.now() {
             return Ok(None);
@@ -115,13 +108,18 @@ impl Refresh {
         let Some(Profile { learner, person }) = profile else {
             return Ok(Some(Read { started_at, learner: None, records: ReadRecords::default(), changes_at: None }));
         };
-        let records = portal.lms.records(&claimed.lms_id).await?;
+        let records = lms.records(&claimed.lms_id).await?;
         Ok(Some(self.found(portal, started_at, Profile { learner, person }, records)))
     }
 
     /// What the backfill staged of a learner, with what no list has; none if nothing is staged: they were read meanwhile.
-    async fn read_staged(&self, portal: &Portal, claimed: &ClaimedSubject) -> Result<Option<Read>, LmsError> {
-        let (Some(bulk), Some(backfill)) = (portal.lms.bulk(), portal.backfill()) else { return Ok(None) };
+    async fn read_staged(
+        &self,
+        portal: &Portal,
+        lms: &dyn Lms,
+        claimed: &ClaimedSubject,
+    ) -> Result<Option<Read>, LmsError> {
+        let (Some(bulk), Some(backfill)) = (lms.bulk(), portal.backfill()) else { return Ok(None) };
         let staged = self.store.staged_of(backfill.id, &claimed.lms_id).await;
         let staged =
             staged.map_err(|error| LmsError::Unavailable(format!("what was staged cannot be read: {error}")))?;
@@ -173,6 +171,7 @@ fn word(error: &LmsError) -> &'static str {
         LmsError::Unavailable(_) => "unavailable",
         LmsError::Throttled(_) => "throttled",
         LmsError::Unauthorized(_) => "unauthorized",
+        LmsError::LoginNeeded(_) => "login_needed",
         LmsError::LoginLimit(_) => "login_limit",
         LmsError::Forbidden(_) => "forbidden",
         LmsError::Misunderstood(_) => "misunderstood",

@@ -5,15 +5,13 @@ use learnsync_sdk::{DeliveryError, ErrorKind, RetryAfter};
 use crate::domain::delivery::{Cause, Next, THROTTLED};
 use crate::domain::time::Timestamp;
 use crate::fail_point;
+use crate::lms::{UNSAID_MS, asked_until};
 
 /// The first wait after `Unavailable`, in milliseconds; doubled each time.
 pub const FIRST_MS: i64 = 5_000;
 
 /// The longest such wait.
 pub const CAP_MS: i64 = 30 * 60_000;
-
-/// The wait when a target throttles without saying how long.
-pub const THROTTLED_MS: i64 = 60_000;
 
 /// How often a destination with refused credentials is probed.
 pub const UNAUTHORIZED_PROBE_MS: i64 = 15 * 60_000;
@@ -133,12 +131,7 @@ pub fn backoff_ms(tries: u32, random: u64) -> i64 {
 /// Until when a target or the LMS asked us to wait.
 #[must_use]
 pub fn throttled_until(after: &RetryAfter, now: Timestamp) -> Timestamp {
-    match after {
-        RetryAfter::Unsaid => now.plus_ms(THROTTLED_MS),
-        _ if fail_point::is_broken_on_purpose("retry_after") => now.plus_ms(THROTTLED_MS),
-        RetryAfter::For(duration) => now.plus(*duration),
-        RetryAfter::Until(instant) => Timestamp::from(*instant).max(now),
-    }
+    if fail_point::is_broken_on_purpose("retry_after") { now.plus_ms(UNSAID_MS) } else { asked_until(after, now) }
 }
 
 #[cfg(test)]

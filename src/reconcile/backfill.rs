@@ -12,6 +12,7 @@ use tokio::sync::Mutex;
 use tracing::{info, warn};
 
 use crate::domain::chance::Entropy;
+use crate::domain::lane::Lane;
 use crate::domain::time::{Clock, Timestamp};
 use crate::lms::{Bulk, BulkPage, LmsError};
 use crate::pipeline::portal::{Portal, StagedBackfill};
@@ -52,7 +53,7 @@ impl Work for Backfill {
         if run.is_paused {
             return Ok(Turn::Rest(None));
         }
-        let Some(bulk) = self.portal.lms.bulk() else {
+        let Some(bulk) = self.portal.lms(Lane::Backfill).bulk() else {
             warn!(
                 portal = self.portal.name,
                 "The LMS of {} has no whole lists, there is no backfill", self.portal.name

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use super::schedule::Schedule;
 use crate::domain::chance::Entropy;
 use crate::domain::ids::DestinationId;
+use crate::domain::lane::Lane;
 use crate::domain::subject::SubjectKind;
 use crate::domain::time::{Clock, Timestamp};
 use crate::lms::LmsError;
@@ -77,7 +78,7 @@ impl Work for Sweep {
         if run.next_page == 0 {
             self.store.mark_lists(&self.portal.name, self.lists.clone()).await?;
         }
-        match self.portal.lms.learner_ids(run.next_page).await {
+        match self.portal.lms(Lane::Sweep).learner_ids(run.next_page).await {
             Ok(page) => {
                 run.next_page += 1;
                 run.counts.learners += page.ids.len() as u64;

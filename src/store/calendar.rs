@@ -67,7 +67,7 @@ mod tests {
         assert_eq!(ledger.store.turn_calendar().await.expect("turns"), (0, Some(day)));
         ledger.later(day.0 - ledger.clock_ms());
         assert_eq!(ledger.store.turn_calendar().await.expect("turns"), (1, None));
-        let NextSubject::Dirty(claimed) = ledger.store.next_subject().await.expect("claims") else {
+        let NextSubject::Dirty(claimed) = ledger.store.next_subject("main").await.expect("claims") else {
             panic!("is dirty")
         };
         assert_eq!(claimed.lane, "sweep");

@@ -19,6 +19,8 @@ pub struct LedgerGauges {
     pub destinations: Vec<DestinationLoad>,
     /// When the newest finished sweep of each portal began.
     pub sweeps: Vec<(String, Timestamp)>,
+    /// When the login by OAuth of each portal that has one ends.
+    pub logins: Vec<(String, Timestamp)>,
 }
 
 /// What one destination has to do.
@@ -60,10 +62,16 @@ impl View {
                 Ok(DestinationLoad { name, is_paused: state == "paused", waiting, causes })
             })
             .collect::<Result<_, StoreError>>()?;
+        let logins: Vec<(String, Option<i64>)> = portal::table
+            .filter(portal::grant_ends_at.is_not_null())
+            .order(portal::name)
+            .select((portal::name, portal::grant_ends_at))
+            .load(&mut self.db)?;
         Ok(LedgerGauges {
             events_waiting: count(newest.unwrap_or(0) - taken),
             destinations,
             sweeps: sweeps.into_iter().filter_map(|(name, at)| Some((name, Timestamp(at?)))).collect(),
+            logins: logins.into_iter().filter_map(|(name, at)| Some((name, Timestamp(at?)))).collect(),
         })
     }
 

@@ -44,7 +44,8 @@ pub use staging::{Backfill, Phase, Progress, StagedRow};
 pub use topology::{DestinationRows, DestinationSpec, RouteRows, RouteSpec, Topology};
 
 use crate::domain::time::Clock;
-pub use vault::LOGINS_PER_HOUR_MAX;
+pub use seal::TokenKey;
+pub use vault::{KeptGrant, LOGINS_PER_HOUR_MAX};
 pub use writer::Witness;
 use writer::Writer;
 

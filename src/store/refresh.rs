@@ -81,11 +81,12 @@ pub struct RefreshCounts {
 }
 
 impl Store {
-    /// Claims a dirty subject that is due: live ones and re-reads first, the sweep's with what room is left. Or says what to wait for.
+    /// Claims a dirty subject of a portal that is due: live ones and re-reads first, the sweep's with what room is left. Or says what to wait for.
     ///
     /// # Errors
     /// The store failed.
-    pub async fn next_subject(&self) -> Result<NextSubject, StoreError> {
+    pub async fn next_subject(&self, portal: &str) -> Result<NextSubject, StoreError> {
+        let name = portal.to_owned();
         let now = self.clock.now().0;
         let claims = std::sync::Arc::clone(&self.claims);
         self.writer
@@ -94,12 +95,16 @@ impl Store {
                     true => Vec::new(),
                     false => claims.subjects().iter().copied().collect(),
                 };
+                let of_name = portal::table.filter(portal::name.eq(&name)).select(portal::id);
+                let Some(portal_id) = of_name.first::<i64>(tx.db).optional()? else {
+                    return Ok(NextSubject::Rest(None));
+                };
                 let mut next: Option<i64> = None;
                 let held = super::staging::held_portals(tx.db)?;
                 for lane in ["live", "retry", "sweep", "backfill"] {
                     let mut waiting = mark::table
                         .inner_join(subject::table.inner_join(portal::table.on(portal::id.eq(subject::portal_id))))
-                        .filter(mark::lane.eq(lane))
+                        .filter(mark::portal_id.eq(portal_id).and(mark::lane.eq(lane)))
                         .order((mark::due_at, mark::subject_id))
                         .select((
                             mark::due_at,
@@ -731,7 +736,7 @@ mod tests {
         }
 
         async fn claim(&self) -> ClaimedSubject {
-            match self.store.next_subject().await.expect("claims") {
+            match self.store.next_subject("main").await.expect("claims") {
                 NextSubject::Dirty(claimed) => claimed,
                 NextSubject::Rest(until) => panic!("nobody is dirty before {until:?}"),
             }
@@ -739,7 +744,7 @@ mod tests {
 
         /// When the next learner is read; now, when one is due.
         async fn next_read(&self) -> Option<Timestamp> {
-            match self.store.next_subject().await.expect("asks") {
+            match self.store.next_subject("main").await.expect("asks") {
                 NextSubject::Dirty(_) => Some(self.clock.now()),
                 NextSubject::Rest(until) => until,
             }

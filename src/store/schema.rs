@@ -6,14 +6,15 @@ table! { installation (id) { id -> BigInt, name -> Text, blind_key_check -> Bina
 table! { epoch (id) { id -> BigInt, started_at -> BigInt, pid -> BigInt, version -> Text, } }
 table! { portal (id) {
     id -> BigInt, name -> Text, token -> Nullable<Binary>, token_obtained_at -> Nullable<BigInt>, rests_until -> Nullable<BigInt>,
-    rest_cause -> Nullable<Text>,
+    rest_cause -> Nullable<Text>, asked_until -> Nullable<BigInt>, budget_use -> Nullable<Text>, contests -> BigInt,
+    contested_at -> Nullable<BigInt>, grant_token -> Nullable<Binary>, grant_obtained_at -> Nullable<BigInt>, grant_ends_at -> Nullable<BigInt>,
 } }
 table! { login (portal_id, at) { portal_id -> BigInt, at -> BigInt, } }
 table! { event (id) { id -> BigInt, portal_id -> BigInt, received_at -> BigInt, method -> Text, content_type -> Text, body -> Binary, day -> BigInt, } }
 table! { intake (id) { id -> BigInt, last_event_id -> BigInt, } }
 table! { reading (event_id, position) { event_id -> BigInt, position -> BigInt, name -> Text, subject_id -> Nullable<BigInt>, disposition -> Text, dedupe -> Binary, oddity -> Nullable<Text>, } }
 table! { subject (id) { id -> BigInt, portal_id -> BigInt, kind -> Text, lms_id -> Text, last_read_at -> Nullable<BigInt>, absent_until -> Nullable<BigInt>, } }
-table! { mark (subject_id) { subject_id -> BigInt, generation -> BigInt, due_at -> BigInt, tries -> BigInt, lane -> Text, } }
+table! { mark (subject_id) { subject_id -> BigInt, generation -> BigInt, due_at -> BigInt, tries -> BigInt, lane -> Text, portal_id -> BigInt, } }
 table! { calendar (subject_id) { subject_id -> BigInt, due_at -> BigInt, } }
 table! { staged (lms_id, run_id, row_id) { run_id -> BigInt, lms_id -> Text, row_id -> Text, row -> Binary, } }
 table! { promise (id) {

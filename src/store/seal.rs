@@ -92,21 +92,13 @@ impl Sealer {
     /// Seals bytes under the key of a scope, making the key when it is new.
     pub(crate) fn seal(&mut self, scope: &str, plain: &[u8], entropy: &dyn Entropy) -> Result<Vec<u8>, StoreError> {
         let key = self.key(scope, entropy)?;
-        let mut nonce = [0; 24];
-        entropy.fill(&mut nonce);
-        let sealed = XChaCha20Poly1305::new(Key::from_slice(&key))
-            .encrypt(XNonce::from_slice(&nonce), Payload { msg: plain, aad: scope.as_bytes() })
-            .expect("sealing cannot fail: the message is far below the cipher's limit");
-        Ok([nonce.as_slice(), &sealed].concat())
+        Ok(seal_under(&key, scope, plain, entropy))
     }
 
     /// Opens what was sealed under a scope.
     pub(crate) fn open_sealed(&mut self, scope: &str, sealed: &[u8]) -> Result<Vec<u8>, StoreError> {
         let key = self.existing(scope)?.ok_or_else(|| StoreError::Unsealable(scope.to_owned()))?;
-        let (nonce, body) = sealed.split_at_checked(24).ok_or_else(|| StoreError::Unsealable(scope.to_owned()))?;
-        XChaCha20Poly1305::new(Key::from_slice(&key))
-            .decrypt(XNonce::from_slice(nonce), Payload { msg: body, aad: scope.as_bytes() })
-            .map_err(|_| StoreError::Unsealable(scope.to_owned()))
+        open_under(&key, scope, sealed).ok_or_else(|| StoreError::Unsealable(scope.to_owned()))
     }
 
     /// A keyed hash: the same text gives the same index, and nobody without the key file can tell which text it was.
@@ -156,6 +148,52 @@ impl Sealer {
         }
         self.keys.insert(scope.to_owned(), key);
     }
+}
+
+/// A key that does not stand beside the store: derived from a secret of the configuration. What is sealed under it, too, is safe from whoever
+/// has the store and its key file.
+#[derive(Clone)]
+pub struct TokenKey([u8; 32]);
+
+impl TokenKey {
+    /// Derives the key from the secret `store.token_key`.
+    #[must_use]
+    pub fn derive(secret: &str) -> Self {
+        let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(secret.as_bytes()).expect("a key of any length fits HMAC");
+        mac.update(b"learnsync store.token_key 1");
+        Self(mac.finalize().into_bytes().into())
+    }
+
+    pub(crate) fn seal(&self, scope: &str, plain: &[u8], entropy: &dyn Entropy) -> Vec<u8> {
+        seal_under(&self.0, scope, plain, entropy)
+    }
+
+    pub(crate) fn open(&self, scope: &str, sealed: &[u8]) -> Result<Vec<u8>, StoreError> {
+        open_under(&self.0, scope, sealed).ok_or_else(|| StoreError::Unsealable("store.token_key".to_owned()))
+    }
+}
+
+impl std::fmt::Debug for TokenKey {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("TokenKey(..)")
+    }
+}
+
+/// `nonce || ciphertext`; the scope is bound to it.
+fn seal_under(key: &[u8; 32], scope: &str, plain: &[u8], entropy: &dyn Entropy) -> Vec<u8> {
+    let mut nonce = [0; 24];
+    entropy.fill(&mut nonce);
+    let sealed = XChaCha20Poly1305::new(Key::from_slice(key))
+        .encrypt(XNonce::from_slice(&nonce), Payload { msg: plain, aad: scope.as_bytes() })
+        .expect("sealing cannot fail: the message is far below the cipher's limit");
+    [nonce.as_slice(), &sealed].concat()
+}
+
+fn open_under(key: &[u8; 32], scope: &str, sealed: &[u8]) -> Option<Vec<u8>> {
+    let (nonce, body) = sealed.split_at_checked(24)?;
+    XChaCha20Poly1305::new(Key::from_slice(key))
+        .decrypt(XNonce::from_slice(nonce), Payload { msg: body, aad: scope.as_bytes() })
+        .ok()
 }
 
 /// What stands before the digest of a key that was destroyed; the row's bytes are the scope.

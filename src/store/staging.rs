@@ -452,13 +452,17 @@ mod tests {
         ledger.store.stage(backfill.id, rows(1, 0), Progress::default()).await.expect("is staged");
         ledger.store.mark_staged("main", backfill).await.expect("marks");
         assert!(ledger.store.pause_backfill("main").await.expect("holds"));
-        assert!(matches!(ledger.store.next_subject().await.expect("asks"), NextSubject::Rest(None)));
+        assert!(matches!(ledger.store.next_subject("main").await.expect("asks"), NextSubject::Rest(None)));
         ledger.hook(2).await;
-        let NextSubject::Dirty(live) = ledger.store.next_subject().await.expect("asks") else { panic!("is dirty") };
+        let NextSubject::Dirty(live) = ledger.store.next_subject("main").await.expect("asks") else {
+            panic!("is dirty")
+        };
         assert_eq!((live.lane.as_str(), live.lms_id.clone()), ("live", lms_id(2)));
         let held = begun(&ledger, None).await;
         assert!(!held.is_paused, "whoever asks for it lets it go on");
-        let NextSubject::Dirty(claimed) = ledger.store.next_subject().await.expect("asks") else { panic!("goes on") };
+        let NextSubject::Dirty(claimed) = ledger.store.next_subject("main").await.expect("asks") else {
+            panic!("goes on")
+        };
         assert_eq!(claimed.lane, "backfill");
     }
 }

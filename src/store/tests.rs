@@ -121,7 +121,7 @@ impl Ledger {
     pub(crate) async fn completes(&self, number: u32, first_name: &str, last_name: &str) {
         self.later(60_000);
         self.hook(number).await;
-        let NextSubject::Dirty(claimed) = self.store.next_subject().await.expect("claims") else {
+        let NextSubject::Dirty(claimed) = self.store.next_subject("main").await.expect("claims") else {
             panic!("the hook made nobody dirty")
         };
         let learner = Learner {
@@ -167,7 +167,7 @@ impl Ledger {
         records: ReadRecords,
         changes_at: Option<Timestamp>,
     ) -> RefreshCounts {
-        let NextSubject::Dirty(claimed) = self.store.next_subject().await.expect("claims") else {
+        let NextSubject::Dirty(claimed) = self.store.next_subject("main").await.expect("claims") else {
             panic!("nobody is dirty")
         };
         let learner = Learner { id: lms_id(number), is_active: true, ..Learner::default() };

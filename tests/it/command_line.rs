@@ -158,7 +158,7 @@ async fn the_metrics_count_what_happened() {
         "learnsync_hooks_received_total{portal=\"main\",outcome=\"accepted\"} 1",
         "learnsync_hooks_received_total{portal=\"unknown\",outcome=\"refused\"} 1",
         "learnsync_deliveries_total{destination=\"hr\",outcome=\"taken\"} 1",
-        "learnsync_lms_calls_total{portal=\"main\",outcome=\"ok\"} ",
+        "learnsync_lms_calls_total{portal=\"main\",lane=\"live\",outcome=\"ok\"} ",
         "learnsync_deliveries_waiting{destination=\"hr\",state=\"pending\"} 0",
         "learnsync_destination_paused{destination=\"hr\"} 0",
         "learnsync_inbox_backlog 0",

@@ -3,7 +3,7 @@
 use learnsync_sdk::{DefaultRoute, RouteMode, Setting, SettingType, SlotRule};
 
 use super::answers::{Main, Place, Target};
-use crate::config::{Given, Limit, SETTINGS, Setting as Listed, Type};
+use crate::config::{Given, Kind, Limit, SETTINGS, Setting as Listed, Type};
 
 /// The longest line of a comment, in characters.
 const LINE_CHARS_MAX: usize = 110;
@@ -23,6 +23,12 @@ pub(super) fn main_file(main: &Main) -> String {
         "zone" => Some(text(&main.zone)),
         _ => main.secrets.iter().find(|(secret, _)| *secret == name).map(|(_, place)| secret(place)),
     });
+    page.comment("Instead of username and password, an administrator may say yes once, with `learnsync login`. It needs store.token_key.");
+    page.line(&format!("# [portals.{portal}.oauth]"));
+    page.line("# client_id = \"from the portal's settings\"");
+    page.line("# client_secret = { credential = \"absorb_client_secret\" }");
+    page.line("# portal_url = \"https://acme.myabsorb.com\"");
+    page.line("# redirect_uri = \"https://acme.example/learnsync\"");
     page.table("reconcile", "reconcile", |name| (name == "zone").then(|| text(&main.zone)));
     page.blank();
     page.comment("The destinations stand beside this file, one file each: destinations.d/<name>.toml.");
@@ -180,7 +186,10 @@ impl Page {
     fn default_of(&self, setting: &Listed) -> String {
         match (setting.given, setting.value) {
             (Given::Default(value), _) => value.to_owned(),
+            (Given::Optional, Type::Integer) if last(setting.path) == "expected_learners" => "1".to_owned(),
             (Given::Required | Given::Optional, Type::Integer) => self.settle_seconds.to_string(),
+            (_, _) if setting.kind == Kind::Secret => secret(&Place::Credential(last(setting.path).to_owned())),
+            (Given::Required | Given::Optional, Type::Word(words)) => text(words[0]),
             (Given::Required | Given::Optional, Type::Zone) => text("Europe/Berlin"),
             (Given::Required | Given::Optional, Type::Texts) => "{}".to_owned(),
             (Given::Required | Given::Optional, _) if setting.path.ends_with("_path") => {
@@ -189,6 +198,10 @@ impl Page {
             (Given::Required | Given::Optional, _) => text(""),
         }
     }
+}
+
+fn last(path: &str) -> &str {
+    path.rsplit('.').next().unwrap_or(path)
 }
 
 fn with_limit(setting: &Listed) -> String {

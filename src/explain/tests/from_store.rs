@@ -87,7 +87,7 @@ async fn an_event_an_ambiguous_person_and_a_parked_record_are_explained_from_a_r
     let heard = view.heard_of(ID).expect("reads");
     assert_eq!((heard.len(), heard[0].events.len(), heard[0].next_read_at), (1, 1, Some(NOW)));
 
-    let NextSubject::Dirty(claimed) = store.next_subject().await.expect("claims") else { panic!("one is dirty") };
+    let NextSubject::Dirty(claimed) = store.next_subject("main").await.expect("claims") else { panic!("one is dirty") };
     let mut fact = facts(RecordKind::Completion, "e1", "Fire Safety");
     fact.achieved = Some(LmsTime::Instant(NOW.plus_ms(-1_000)));
     let records = ReadRecords { records: vec![fact], complete: BTreeSet::from([RecordKind::Completion]) };

@@ -1,6 +1,7 @@
 //! Golden texts of `status` for three installations: all is well, things wait, things are broken.
 
 use super::*;
+use crate::domain::lane::{Lane, LmsUse};
 use crate::store::SweepCounts;
 use crate::store::view::{DestinationStatus, PortalStatus, RunView, Status, WaitView};
 
@@ -76,6 +77,17 @@ fn well() -> Status {
             rest_cause: None,
             last_read_at: Some(at(9, 28, 12)),
             logins: vec![at(9, 1, 0).0],
+            asked_until: None,
+            budget_use: Some(LmsUse {
+                until: at(9, 28, 0),
+                calls_per_second_max: 50,
+                calls: vec![(Lane::Live, 300), (Lane::Retry, 20), (Lane::Sweep, 2_080), (Lane::Backfill, 10_000)],
+                throttled: 0,
+            }),
+            contests: 0,
+            contested_at: None,
+            grant_obtained_at: None,
+            grant_ends_at: None,
         }],
         destinations: vec![
             destination("crm", "salesforce", 44_997),
@@ -197,4 +209,54 @@ fn only_what_a_person_can_help_needs_a_person() {
     assert!(needs(&missed), "and so does a missed night");
     let stopped = Given { is_running: Some(false), ..all_configured() };
     assert!(overview(&well(), 0, &stopped).needs_a_person);
+}
+
+#[test]
+fn a_login_that_ends_soon_or_is_contested_is_told_with_what_helps() {
+    let login = |change: fn(&mut PortalStatus)| {
+        let mut status = well();
+        change(&mut status.portals[0]);
+        let screen = overview(&status, 0, &all_configured());
+        let line = screen.lines.into_iter().find(|line| line.subject == "Login main");
+        line.map(|line| (line.words, line.help.map(|help| help.what)))
+    };
+    assert_eq!(login(|_| {}), None);
+    let (words, help) = login(|portal| {
+        portal.grant_obtained_at = Some(NOW.plus_ms(-79 * DAY));
+        portal.grant_ends_at = Some(NOW.plus_ms(21 * DAY));
+    })
+    .expect("an OAuth login is told");
+    assert!(words.starts_with("By OAuth, ends on") && help.is_none(), "{words}");
+    let (_, help) = login(|portal| {
+        portal.grant_obtained_at = Some(NOW.plus_ms(-80 * DAY));
+        portal.grant_ends_at = Some(NOW.plus_ms(20 * DAY));
+    })
+    .expect("an OAuth login is told");
+    assert_eq!(help.as_deref(), Some("log in again before: learnsync login main"));
+    let (words, help) = login(|portal| {
+        portal.contests = 3;
+        portal.contested_at = Some(NOW.plus_ms(-DAY / 2));
+    })
+    .expect("a contest is told");
+    assert!(words.starts_with("Another program logs in with the same account") && words.contains("3 times"), "{words}");
+    assert_eq!(help.as_deref(), Some("give learnsync an account of its own in the LMS."));
+    assert_eq!(
+        login(|portal| {
+            portal.contests = 3;
+            portal.contested_at = Some(NOW.plus_ms(-2 * DAY));
+        }),
+        None,
+        "what was over yesterday needs nobody"
+    );
+}
+
+#[test]
+fn a_portal_without_a_login_says_which_command_helps() {
+    let mut status = well();
+    status.portals[0].rests_until = Some(at(9, 33, 0));
+    status.portals[0].rest_cause = Some("login_needed".to_owned());
+    let screen = overview(&status, 0, &all_configured());
+    let line = screen.lines.iter().find(|line| line.subject == "LMS").expect("the portal has a line");
+    assert!(line.words.contains("nobody is logged in to it"), "{}", line.words);
+    assert!(line.help.as_ref().is_some_and(|help| help.what.starts_with("`learnsync login main`")), "{line:?}");
 }

@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use backoff::backoff::Backoff;
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
+use learnsync_sdk::RetryAfter;
 use serde_json::Value;
 use tracing::{debug, warn};
 
 use super::list::{Collector, Next, Page, ROWS_PER_PAGE};
+use super::oauth::Grant;
 use super::session::Session;
-use super::wire::{ANSWER_BYTES_MAX, Counted, Reply, Wire, WireError};
+use super::wire::{ANSWER_BYTES_MAX, Reply, Wire, WireError};
 use crate::domain::chance::Entropy;
+use crate::domain::lane::Lane;
 use crate::lms::LmsError;
 
 /// How often a list that does not fit together is read from its start.
@@ -69,8 +72,14 @@ enum Failure {
     Final(LmsError),
 }
 
-/// The API as seen by those who read it.
+/// The API as seen by those who read it in one lane; the lanes share all but their name.
+#[derive(Clone)]
 pub(super) struct Client {
+    lane: Lane,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
     wire: Wire,
     session: Session,
     pauses: Pauses,
@@ -81,17 +90,23 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(wire: Wire, session: Session, pauses: Pauses, entropy: Arc<dyn Entropy>) -> Self {
-        Self { wire, session, pauses, entropy, unsortable: Mutex::default() }
+        let shared = Shared { wire, session, pauses, entropy, unsortable: Mutex::default() };
+        Self { lane: Lane::Live, shared: Arc::new(shared) }
     }
 
-    /// Counts each request from now on.
-    pub(super) fn count(&mut self, counted: Counted) {
-        self.wire.count(counted);
+    /// The same API, asked in another lane.
+    pub(super) fn in_lane(&self, lane: Lane) -> Self {
+        Self { lane, shared: Arc::clone(&self.shared) }
+    }
+
+    /// Takes the code of a login by OAuth.
+    pub(super) async fn redeem(&self, code: &str) -> Result<Grant, LmsError> {
+        self.shared.session.redeem(code, &self.shared.wire).await
     }
 
     /// Reads one object or one page.
     pub(super) async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Answer, LmsError> {
-        let mut backoff = self.pauses.begin();
+        let mut backoff = self.shared.pauses.begin();
         let mut tries = 1;
         loop {
             let words = match self.try_get(path, query).await {
@@ -99,7 +114,7 @@ impl Client {
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::Passing(words)) => words,
             };
-            let pause = if tries < self.pauses.tries_max { backoff.next_backoff() } else { None };
+            let pause = if tries < self.shared.pauses.tries_max { backoff.next_backoff() } else { None };
             let Some(pause) = pause else {
                 return Err(LmsError::Unavailable(format!("GET {path}: {words}, after {tries} tries")));
             };
@@ -110,16 +125,38 @@ impl Client {
     }
 
     async fn try_get(&self, path: &str, query: &[(&str, String)]) -> Result<Answer, Failure> {
-        let token = self.session.token(&self.wire).await?;
-        if let Some(reply) = self.get_with(path, query, &token).await? {
-            return classify(&reply, path);
+        classify(&self.asked(path, query).await?, path)
+    }
+
+    /// The token that is used now.
+    pub(super) async fn token(&self) -> Result<String, LmsError> {
+        self.shared.session.token(&self.shared.wire, self.lane).await
+    }
+
+    /// Asks once, whatever the answer says; a token that is refused is replaced.
+    pub(super) async fn reply(&self, path: &str, query: &[(&str, String)]) -> Result<Reply, LmsError> {
+        match self.asked(path, query).await {
+            Ok(reply) => match reply.pause() {
+                Some(pause) => Err(LmsError::Throttled(pause)),
+                None => Ok(reply),
+            },
+            Err(Failure::Passing(words)) => Err(LmsError::Unavailable(format!("GET {path}: {words}"))),
+            Err(Failure::Final(error)) => Err(error),
         }
-        let token = self.session.replace(&token, &self.wire).await?;
+    }
+
+    async fn asked(&self, path: &str, query: &[(&str, String)]) -> Result<Reply, Failure> {
+        let Shared { wire, session, .. } = &*self.shared;
+        let token = session.token(wire, self.lane).await?;
         if let Some(reply) = self.get_with(path, query, &token).await? {
-            return classify(&reply, path);
+            return Ok(reply);
+        }
+        let token = session.replace(&token, wire, self.lane).await?;
+        if let Some(reply) = self.get_with(path, query, &token).await? {
+            return Ok(reply);
         }
         let words = format!("GET {path} is answered 401, also after a new login");
-        self.session.note_refusal(&words).await;
+        session.note_refusal(&words).await;
         Err(Failure::Final(LmsError::Unauthorized(words)))
     }
 
@@ -128,9 +165,9 @@ impl Client {
     async fn get_with(&self, path: &str, query: &[(&str, String)], token: &str) -> Result<Option<Reply>, Failure> {
         for is_second in [false, true] {
             if is_second {
-                tokio::time::sleep(self.jittered(self.pauses.first)).await;
+                tokio::time::sleep(self.jittered(self.shared.pauses.first)).await;
             }
-            let reply = self.wire.get(path, query, token).await.map_err(|error| match error {
+            let reply = self.shared.wire.get(path, query, token, self.lane).await.map_err(|error| match error {
                 WireError::Unbuildable(words) => {
                     Failure::Final(LmsError::Misunderstood(format!("GET {path}: {words}")))
                 }
@@ -138,6 +175,7 @@ impl Client {
                 WireError::TooLarge => Failure::Final(LmsError::Misunderstood(format!(
                     "GET {path}: the answer is larger than {ANSWER_BYTES_MAX} bytes"
                 ))),
+                WireError::LeftAlone(until) => Failure::Final(LmsError::Throttled(RetryAfter::Until(until.utc()))),
             })?;
             if reply.status != 401 {
                 return Ok(Some(reply));
@@ -148,7 +186,7 @@ impl Client {
 
     fn jittered(&self, pause: Duration) -> Duration {
         let half_ms = u64::try_from(pause.as_millis() / 2).unwrap_or(u64::MAX - 1);
-        pause + Duration::from_millis(self.entropy.below(half_ms + 1))
+        pause + Duration::from_millis(self.shared.entropy.below(half_ms + 1))
     }
 
     /// Reads a list to its end; `None` when it is answered 404. `name` is the same for all lists of a kind.
@@ -220,7 +258,7 @@ impl Client {
     }
 
     fn unsortable(&self) -> std::sync::MutexGuard<'_, BTreeSet<&'static str>> {
-        self.unsortable.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.unsortable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

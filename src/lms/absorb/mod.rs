@@ -1,11 +1,14 @@
 //! Absorb LMS: webhook bodies, and the Integration API v2 as an `Lms`.
 
+mod budget;
 mod bulk;
 mod client;
 mod courses;
 mod dates;
+mod examine;
 mod list;
 mod lists;
+mod oauth;
 pub mod payload;
 mod records;
 mod row;
@@ -24,10 +27,13 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 pub use client::Pauses;
-pub use session::{StoredToken, TokenVault};
+pub use examine::Examination;
+pub use oauth::{Grant, OAuthClient, code_of, ends_soon};
+pub use session::{Credentials, StoredToken, TOKEN_LIFE, TokenVault};
 
 use super::{Bulk, LearnerPage, Lms, LmsError, Probe, Profile, ReadRecords};
 use crate::domain::chance::Entropy;
+use crate::domain::lane::Lane;
 use crate::domain::record::Record;
 use crate::domain::subject::SubjectKind;
 use crate::domain::time::Clock;
@@ -38,7 +44,7 @@ use list::Page;
 use records::{Attendance, Rows};
 use row::{Row, guid};
 use session::{Account, Session};
-use wire::{Budget, Counted, Wire};
+use wire::{Counted, Line, Wire};
 
 /// Learners on one page of the sweep. Absorb gives up to 1,000; parsed, those are the largest thing that the daemon would hold.
 const LEARNERS_PER_PAGE: usize = 200;
@@ -61,10 +67,8 @@ pub struct AbsorbSettings {
     pub url: String,
     /// The portal's private API key.
     pub api_key: String,
-    /// The admin account that nobody else uses: each login kills the former token.
-    pub username: String,
-    /// Its password.
-    pub password: String,
+    /// How we log in.
+    pub credentials: Credentials,
     /// Where a learner's certificates are; `{user}` stands for the learner's id.
     pub certificates_path: String,
     /// Where a learner's competencies are; `{user}` stands for the learner's id.
@@ -93,10 +97,11 @@ impl fmt::Debug for AbsorbSettings {
     }
 }
 
-/// One Absorb portal, read over its Integration API v2.
+/// One Absorb portal, read over its Integration API v2. Clones share all: session, budget, caches.
+#[derive(Clone)]
 pub struct Absorb {
     client: Client,
-    courses: Courses,
+    courses: Arc<Courses>,
     certificates_path: String,
     competencies_path: String,
     learning_paths_path: Option<String>,
@@ -126,13 +131,47 @@ impl Absorb {
         entropy: Arc<dyn Entropy>,
         pauses: Pauses,
     ) -> Self {
-        let AbsorbSettings { portal, url, api_key, username, password, .. } = settings;
-        let budget = Budget::new(settings.calls_per_second_max, settings.calls_at_once_max);
-        let wire = Wire::new(http, &url, api_key.clone(), budget);
-        let session = Session::new(Account { portal, username, password, api_key }, vault, Arc::clone(&clock));
+        Self::made(settings, http, vault, clock, entropy, pauses, None)
+    }
+
+    /// Like `new`, and counts each request, logins too, under this portal's name.
+    #[must_use]
+    pub fn counting(
+        settings: AbsorbSettings,
+        http: reqwest::Client,
+        vault: Arc<dyn TokenVault>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let counted = Counted { portal: settings.portal.clone(), metrics };
+        Self::made(settings, http, vault, clock, entropy, Pauses::default(), Some(counted))
+    }
+
+    fn made(
+        settings: AbsorbSettings,
+        http: reqwest::Client,
+        vault: Arc<dyn TokenVault>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        pauses: Pauses,
+        counted: Option<Counted>,
+    ) -> Self {
+        let AbsorbSettings { portal, api_key, credentials, .. } = settings;
+        let wire = Wire::new(Line {
+            http,
+            url: &settings.url,
+            api_key: api_key.clone(),
+            calls_per_second_max: settings.calls_per_second_max,
+            calls_at_once_max: settings.calls_at_once_max,
+            vault: Arc::clone(&vault),
+            clock: Arc::clone(&clock),
+            counted,
+        });
+        let session = Session::new(Account { portal, credentials, api_key }, vault, Arc::clone(&clock));
         Self {
             client: Client::new(wire, session, pauses, entropy),
-            courses: Courses::new(clock),
+            courses: Arc::new(Courses::new(clock)),
             certificates_path: settings.certificates_path,
             competencies_path: settings.competencies_path,
             learning_paths_path: settings.learning_paths_path,
@@ -140,11 +179,12 @@ impl Absorb {
         }
     }
 
-    /// Counts each request, logins too, under this portal's name.
-    #[must_use]
-    pub fn counting(mut self, portal: &str, metrics: Arc<Metrics>) -> Self {
-        self.client.count(Counted { portal: portal.to_owned(), metrics });
-        self
+    /// Takes the code that a login by OAuth gave; its tokens are used from now on.
+    ///
+    /// # Errors
+    /// The portal does not take the code, cannot be reached, or is configured with a password.
+    pub async fn redeem(&self, code: &str) -> Result<Grant, LmsError> {
+        self.client.redeem(code).await
     }
 
     /// The learners whom a text names exactly, as user name, e-mail address, external id or full name; for a person who asks, never for a
@@ -321,6 +361,10 @@ impl Lms for Absorb {
             }
         }
         Ok(probe)
+    }
+
+    fn in_lane(&self, lane: Lane) -> Option<Arc<dyn Lms>> {
+        Some(Arc::new(Self { client: self.client.in_lane(lane), ..self.clone() }))
     }
 }
 

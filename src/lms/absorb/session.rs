@@ -1,4 +1,5 @@
 //! The token: one for the account, renewed by one caller at a time, and never more logins than the limit allows.
+//! It comes from a password, or from a login by OAuth.
 //!
 //! Absorb keeps one token per account: a login anywhere kills the former token, and it lives for 4 hours
 //! (<https://docs.myabsorb.com/integration-api/v2/docs>).
@@ -8,25 +9,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use learnsync_sdk::RetryAfter;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tracing::{info, warn};
 
+use super::oauth::{self, Grant, OAuthClient};
 use super::row::Row;
 use super::wire::{Reply, Wire, WireError};
+use crate::domain::lane::{Lane, LmsUse};
 use crate::domain::time::{Clock, Timestamp};
 use crate::lms::LmsError;
 
-/// How long a token lives.
-const LIFE: Duration = Duration::from_secs(4 * 3600);
+/// How long a token lives, unless the portal says otherwise.
+pub const TOKEN_LIFE: Duration = Duration::from_secs(4 * 3600);
 /// When it is renewed: at 70 % of its life, which leaves 72 minutes for a login that does not succeed at once.
-const RENEW_AFTER: Duration = Duration::from_secs(4 * 3600 * 7 / 10);
+const RENEW_PERCENT: u32 = 70;
 /// After a refused login none is tried for so long: accounts get locked.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(60);
 /// After a login that failed otherwise none is tried for so long, so that waiting callers do not each try it.
 const FAILURE_PAUSE: Duration = Duration::from_secs(5);
 /// A token that dies younger than this was most probably killed by another program's login.
 const SUSPICIOUS_AGE: Duration = Duration::from_secs(3600);
+/// Two tokens that died so, in so long, are no accident.
+const CONTEST_TIME: Duration = Duration::from_secs(15 * 60);
 
 /// A token and when we got it.
 #[derive(Clone, PartialEq, Eq)]
@@ -43,7 +49,8 @@ impl fmt::Debug for StoredToken {
     }
 }
 
-/// Keeps the token across restarts, sealed, and counts logins.
+/// Keeps across restarts what the client must not forget: the token and the login by OAuth, both sealed, the logins of the hour, and until
+/// when the portal asked to be left alone. Whoever only looks keeps nothing.
 #[async_trait]
 pub trait TokenVault: Send + Sync {
     /// The token as last saved.
@@ -57,13 +64,53 @@ pub trait TokenVault: Send + Sync {
     /// # Errors
     /// In words, when the logins of the last hour are used up.
     async fn reserve_login(&self) -> Result<(), String>;
+
+    /// The login by OAuth as last saved.
+    async fn load_grant(&self) -> Option<Grant> {
+        None
+    }
+
+    /// Keeps the login by OAuth; `None` forgets it.
+    ///
+    /// # Errors
+    /// In words, when it could not be kept: a restart will need a new login.
+    async fn save_grant(&self, _grant: Option<Grant>) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Until when the portal asked to be left alone, as far as earlier lives know.
+    async fn asked_until(&self) -> Option<Timestamp> {
+        None
+    }
+
+    /// Keeps until when the portal asked to be left alone. Never shortens it.
+    async fn keep_asked_until(&self, _until: Timestamp) {}
+
+    /// Keeps what the calls of the last hour were for; about once a minute.
+    async fn keep_use(&self, _used: LmsUse) {}
+
+    /// Keeps that another program's login ended our session.
+    async fn note_contest(&self) {}
+}
+
+/// How we log in.
+#[derive(Clone)]
+pub enum Credentials {
+    /// As an admin account that nobody else uses: each login kills the former token.
+    Password {
+        /// Its user name.
+        username: String,
+        /// Its password.
+        password: String,
+    },
+    /// By OAuth 2: an administrator says yes once.
+    OAuth(OAuthClient),
 }
 
 /// Who logs in.
 pub(super) struct Account {
     pub(super) portal: String,
-    pub(super) username: String,
-    pub(super) password: String,
+    pub(super) credentials: Credentials,
     pub(super) api_key: String,
 }
 
@@ -81,6 +128,9 @@ struct State {
     /// Whether the vault was asked.
     recalled: bool,
     token: Option<StoredToken>,
+    grant: Option<Grant>,
+    /// When tokens died young, and a new login worked.
+    kicks: Vec<Timestamp>,
     /// A login that was reserved and certainly gave no token: the next try uses it up, so that an outage does not eat the limit.
     reserved: bool,
     failure: Option<Failure>,
@@ -95,7 +145,8 @@ struct Failure {
 impl Failure {
     /// Whether it is too early for another login.
     fn holds(&self, now: Timestamp) -> bool {
-        let pause = if matches!(self.error, LmsError::Unauthorized(_)) { REFUSAL_PAUSE } else { FAILURE_PAUSE };
+        let is_refusal = matches!(self.error, LmsError::Unauthorized(_));
+        let pause = if is_refusal { REFUSAL_PAUSE } else { FAILURE_PAUSE };
         // A clock that was set back must not prolong the pause.
         age(self.at, now).is_some_and(|age| age < pause)
     }
@@ -114,42 +165,90 @@ impl Session {
     }
 
     /// A token to use now.
-    pub(super) async fn token(&self, wire: &Wire) -> Result<String, LmsError> {
+    pub(super) async fn token(&self, wire: &Wire, lane: Lane) -> Result<String, LmsError> {
         let mut state = self.state.lock().await;
-        if !state.recalled {
-            state.token = self.vault.load().await;
-            state.recalled = true;
-        }
-        let Some(held) = state.token.clone() else { return self.log_in(&mut state, wire).await };
+        self.recall(&mut state).await;
+        let Some(held) = state.token.clone() else { return self.log_in(&mut state, wire, lane).await };
+        let life = state.grant.as_ref().map_or(TOKEN_LIFE, |grant| Duration::from_secs(grant.access_seconds));
         match age(held.obtained_at, self.clock.now()) {
-            Some(age) if age < RENEW_AFTER => Ok(held.token),
-            Some(age) if age < LIFE => match self.log_in(&mut state, wire).await {
-                Err(LmsError::Unauthorized(words)) => Err(LmsError::Unauthorized(words)),
+            Some(age) if age < life * RENEW_PERCENT / 100 => Ok(held.token),
+            Some(age) if age < life => match self.log_in(&mut state, wire, lane).await {
+                // A refusal forgets the token, too.
+                Err(error) if state.token.is_none() => Err(error),
                 // The old token still lives: it carries us over a login that does not work just now.
                 Err(_) => Ok(held.token),
                 renewed => renewed,
             },
-            _ => self.log_in(&mut state, wire).await,
+            _ => self.log_in(&mut state, wire, lane).await,
+        }
+    }
+
+    async fn recall(&self, state: &mut State) {
+        if !state.recalled {
+            state.token = self.vault.load().await;
+            state.grant = self.vault.load_grant().await;
+            state.recalled = true;
         }
     }
 
     /// A token instead of one that was refused: another caller's, when there is one by now, else from one login.
-    pub(super) async fn replace(&self, refused: &str, wire: &Wire) -> Result<String, LmsError> {
+    pub(super) async fn replace(&self, refused: &str, wire: &Wire, lane: Lane) -> Result<String, LmsError> {
         let mut state = self.state.lock().await;
+        let mut died_young = false;
         if let Some(held) = &state.token {
             if held.token != refused {
                 return Ok(held.token.clone());
             }
-            let lived = age(held.obtained_at, self.clock.now());
-            if lived.is_some_and(|age| age < SUSPICIOUS_AGE) {
-                warn!(
-                    portal = %self.account.portal,
-                    lived_seconds = lived.unwrap_or_default().as_secs(),
-                    "The LMS token died early: another program probably logs in with the same account"
-                );
-            }
+            died_young = age(held.obtained_at, self.clock.now()).is_some_and(|age| age < SUSPICIOUS_AGE);
         }
-        self.log_in(&mut state, wire).await
+        let token = self.log_in(&mut state, wire, lane).await?;
+        if died_young {
+            self.note_kick(&mut state).await;
+        }
+        Ok(token)
+    }
+
+    /// A token of ours died young, and the account is right: once that is an accident, twice in some minutes it is another program.
+    async fn note_kick(&self, state: &mut State) {
+        let now = self.clock.now();
+        state.kicks.retain(|at| age(*at, now).is_some_and(|age| age < CONTEST_TIME));
+        state.kicks.push(now);
+        if state.kicks.len() < 2 {
+            return;
+        }
+        state.kicks.clear();
+        let portal = &self.account.portal;
+        warn!(
+            portal = %portal,
+            "Another program logs in with the same account of portal {portal}: each login ends the other's session; give learnsync an account of its own"
+        );
+        self.vault.note_contest().await;
+    }
+
+    /// Takes the code of a login by OAuth: from now on its tokens are used, whatever failed before.
+    pub(super) async fn redeem(&self, code: &str, wire: &Wire) -> Result<Grant, LmsError> {
+        let Credentials::OAuth(client) = &self.account.credentials else {
+            return Err(LmsError::Misunderstood("the portal is configured with a password, not with oauth".to_owned()));
+        };
+        let mut state = self.state.lock().await;
+        let reply = wire.post_form(&client.token_url(), &client.form_for_code(code), Lane::Live).await;
+        let reply = reply.map_err(|error| login_error(error).error)?;
+        if !(200..300).contains(&reply.status) {
+            return Err(match oauth::error_word(&reply).as_deref() {
+                Some("invalid_grant") => LmsError::LoginNeeded(
+                    "the portal does not take this code: it is good once and for a short time; log in again".to_owned(),
+                ),
+                _ => self.refused(&reply).error,
+            });
+        }
+        let given = oauth::read_tokens(&reply.body, None, TOKEN_LIFE, self.clock.now()).ok_or_else(no_tokens)?;
+        // Kept before it is used: the code is spent.
+        self.vault.save_grant(Some(given.grant.clone())).await.map_err(LmsError::LoginNeeded)?;
+        let held = StoredToken { token: given.access_token, obtained_at: self.clock.now() };
+        self.vault.save(Some(held.clone())).await;
+        *state = State { recalled: true, token: Some(held), grant: Some(given.grant.clone()), ..State::default() };
+        info!(portal = %self.account.portal, ends_at = %given.grant.ends_at, "An administrator logged in to the LMS");
+        Ok(given.grant)
     }
 
     /// Notes that even a new token is refused, so that calls do not log in again and again.
@@ -158,7 +257,11 @@ impl Session {
         self.state.lock().await.failure = Some(Failure { at: self.clock.now(), error });
     }
 
-    async fn log_in(&self, state: &mut State, wire: &Wire) -> Result<String, LmsError> {
+    async fn log_in(&self, state: &mut State, wire: &Wire, lane: Lane) -> Result<String, LmsError> {
+        self.recall(state).await;
+        if matches!(self.account.credentials, Credentials::OAuth(_)) && state.grant.is_none() {
+            return Err(self.login_needed());
+        }
         if let Some(failure) = &state.failure
             && failure.holds(self.clock.now())
         {
@@ -175,19 +278,29 @@ impl Session {
         }
         // Counts as used up while the login is under way: who is dropped in the middle of it cannot tell whether it happened.
         state.reserved = false;
-        match self.authenticate(wire).await {
+        match self.new_token(state, wire, lane).await {
             Ok(token) => {
                 let held = StoredToken { token: token.clone(), obtained_at: self.clock.now() };
                 self.vault.save(Some(held.clone())).await;
-                *state = State { recalled: true, token: Some(held), reserved: false, failure: None };
+                state.token = Some(held);
+                state.failure = None;
                 info!(portal = %self.account.portal, "Logged in to the LMS");
                 Ok(token)
             }
             Err(LoginError { error, counts }) => {
                 state.reserved = !counts;
-                if matches!(error, LmsError::Unauthorized(_)) {
-                    state.token = None;
-                    self.vault.save(None).await;
+                match &error {
+                    LmsError::Unauthorized(_) => {
+                        state.token = None;
+                        self.vault.save(None).await;
+                    }
+                    LmsError::LoginNeeded(_) => {
+                        // By its own rules the portal never takes this refresh token again.
+                        (state.token, state.grant) = (None, None);
+                        self.vault.save(None).await;
+                        let _told = self.vault.save_grant(None).await;
+                    }
+                    _ => {}
                 }
                 warn!(portal = %self.account.portal, %error, "The login to the LMS failed");
                 state.failure = Some(Failure { at: self.clock.now(), error: error.clone() });
@@ -196,19 +309,75 @@ impl Session {
         }
     }
 
-    async fn authenticate(&self, wire: &Wire) -> Result<String, LoginError> {
-        let Account { username, password, api_key, .. } = &self.account;
-        let body = json!({ "username": username, "password": password, "privateKey": api_key });
-        let reply = wire.post("/authenticate", &body).await.map_err(|error| match error {
-            WireError::Unbuildable(words) => LoginError { error: LmsError::Misunderstood(words), counts: false },
-            WireError::Broken { words, never_arrived } => {
-                LoginError { error: LmsError::Unavailable(format!("login: {words}")), counts: !never_arrived }
+    async fn new_token(&self, state: &mut State, wire: &Wire, lane: Lane) -> Result<String, LoginError> {
+        match (&self.account.credentials, state.grant.clone()) {
+            (Credentials::Password { username, password }, _) => {
+                self.authenticate(username, password, wire, lane).await
             }
-            WireError::TooLarge => LoginError {
-                error: LmsError::Misunderstood("the login's answer is too large".to_owned()),
-                counts: true,
-            },
-        })?;
+            (Credentials::OAuth(client), Some(held)) => {
+                let (token, grant) = self.refresh(client, &held, wire, lane).await?;
+                state.grant = Some(grant);
+                Ok(token)
+            }
+            (Credentials::OAuth(_), None) => Err(LoginError { error: self.login_needed(), counts: false }),
+        }
+    }
+
+    fn login_needed(&self) -> LmsError {
+        let portal = &self.account.portal;
+        LmsError::LoginNeeded(format!("nobody is logged in to portal {portal}: run `learnsync login {portal}`"))
+    }
+
+    /// A new access token for the login by OAuth, which goes on as it was or is renewed with it.
+    async fn refresh(
+        &self,
+        client: &OAuthClient,
+        held: &Grant,
+        wire: &Wire,
+        lane: Lane,
+    ) -> Result<(String, Grant), LoginError> {
+        let form = client.form_for_refresh(&held.refresh_token);
+        let reply = wire.post_form(&client.token_url(), &form, lane).await.map_err(login_error)?;
+        let portal = &self.account.portal;
+        if !(200..300).contains(&reply.status) {
+            return Err(match oauth::error_word(&reply).as_deref() {
+                Some("invalid_grant") => LoginError {
+                    error: LmsError::LoginNeeded(format!(
+                        "the login of portal {portal} has ended or was revoked: run `learnsync login {portal}`"
+                    )),
+                    counts: true,
+                },
+                _ => self.refused(&reply),
+            });
+        }
+        let now = self.clock.now();
+        let given = oauth::read_tokens(&reply.body, Some(held), TOKEN_LIFE, now)
+            .ok_or_else(|| LoginError { error: no_tokens(), counts: true })?;
+        if given.grant != *held
+            && let Err(error) = self.vault.save_grant(Some(given.grant.clone())).await
+        {
+            warn!(portal = %portal, error, "The renewed login could not be kept; a restart may need a new one");
+        }
+        if given.grant.ends_soon(now) {
+            let ends_at = given.grant.ends_at;
+            warn!(
+                portal = %portal, %ends_at,
+                "The OAuth login of portal {portal} ends on {}: run `learnsync login {portal}`",
+                ends_at.utc().format("%Y-%m-%d")
+            );
+        }
+        Ok((given.access_token, given.grant))
+    }
+
+    async fn authenticate(
+        &self,
+        username: &str,
+        password: &str,
+        wire: &Wire,
+        lane: Lane,
+    ) -> Result<String, LoginError> {
+        let body = json!({ "username": username, "password": password, "privateKey": self.account.api_key });
+        let reply = wire.post("/authenticate", &body, lane).await.map_err(login_error)?;
         if !(200..300).contains(&reply.status) {
             return Err(self.refused(&reply));
         }
@@ -234,10 +403,33 @@ impl Session {
 
     /// The vendor's words, unless they repeat what must not be logged.
     fn discreet(&self, words: String) -> String {
-        let Account { username, password, api_key, .. } = &self.account;
+        let (who, secret) = match &self.account.credentials {
+            Credentials::Password { username, password } => (username, password),
+            Credentials::OAuth(client) => (&client.client_id, &client.client_secret),
+        };
         let tells = |secret: &String| !secret.is_empty() && words.contains(secret.as_str());
-        if [username, password, api_key].into_iter().any(tells) { "words withheld".to_owned() } else { words }
+        if [who, secret, &self.account.api_key].into_iter().any(tells) { "words withheld".to_owned() } else { words }
     }
+}
+
+/// Why a login's request got no answer.
+fn login_error(error: WireError) -> LoginError {
+    match error {
+        WireError::Unbuildable(words) => LoginError { error: LmsError::Misunderstood(words), counts: false },
+        WireError::Broken { words, never_arrived } => {
+            LoginError { error: LmsError::Unavailable(format!("login: {words}")), counts: !never_arrived }
+        }
+        WireError::TooLarge => {
+            LoginError { error: LmsError::Misunderstood("the login's answer is too large".to_owned()), counts: true }
+        }
+        WireError::LeftAlone(until) => {
+            LoginError { error: LmsError::Throttled(RetryAfter::Until(until.utc())), counts: false }
+        }
+    }
+}
+
+fn no_tokens() -> LmsError {
+    LmsError::Misunderstood("the portal's answer holds no access token and refresh token".to_owned())
 }
 
 /// How old something is; `None` when it lies in the future, because a clock was set back.

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::domain::chance::Generator;
+use crate::domain::lane::LmsUse;
 use crate::domain::record::{Course, Record};
 use crate::domain::time::{LmsTime, Timestamp};
 
@@ -230,8 +231,7 @@ fn absorb(url: &str, vault: &Arc<Vault>, clock: &Arc<HandClock>) -> Absorb {
         portal: "main".to_owned(),
         url: format!("{url}/"),
         api_key: KEY.to_owned(),
-        username: "robot".to_owned(),
-        password: "open sesame".to_owned(),
+        credentials: Credentials::Password { username: "robot".to_owned(), password: "open sesame".to_owned() },
         certificates_path: "/users/{user}/certificates".to_owned(),
         competencies_path: "/users/{user}/competencies".to_owned(),
         learning_paths_path: None,
@@ -780,8 +780,10 @@ fn settings_do_not_show_their_secrets() {
         portal: "main".to_owned(),
         url: "https://rest.myabsorb.com".to_owned(),
         api_key: "key-secret".to_owned(),
-        username: "user-secret".to_owned(),
-        password: "password-secret".to_owned(),
+        credentials: Credentials::Password {
+            username: "user-secret".to_owned(),
+            password: "password-secret".to_owned(),
+        },
         certificates_path: String::new(),
         competencies_path: String::new(),
         learning_paths_path: None,
@@ -799,4 +801,406 @@ fn a_text_names_a_learner_by_each_id_and_by_each_way_to_break_a_full_name() {
     let ids = "username eq 'Ana  de Lima' or emailAddress eq 'Ana  de Lima' or externalId eq 'Ana  de Lima'";
     let names = "(firstName eq 'Ana' and lastName eq 'de Lima') or (firstName eq 'Ana de' and lastName eq 'Lima')";
     assert_eq!(super::named(" Ana  de Lima "), format!("{ids} or {names}"));
+}
+
+/// A vault that remembers all that the client asks it to.
+#[derive(Default)]
+struct Memory {
+    token: Mutex<Option<StoredToken>>,
+    grant: Mutex<Option<Grant>>,
+    asked_until: Mutex<Option<Timestamp>>,
+    contests: AtomicUsize,
+    used: Mutex<Option<LmsUse>>,
+}
+
+#[async_trait]
+impl TokenVault for Memory {
+    async fn load(&self) -> Option<StoredToken> {
+        self.token.lock().expect("no panic").clone()
+    }
+
+    async fn save(&self, token: Option<StoredToken>) {
+        *self.token.lock().expect("no panic") = token;
+    }
+
+    async fn reserve_login(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    async fn load_grant(&self) -> Option<Grant> {
+        self.grant.lock().expect("no panic").clone()
+    }
+
+    async fn save_grant(&self, grant: Option<Grant>) -> Result<(), String> {
+        *self.grant.lock().expect("no panic") = grant;
+        Ok(())
+    }
+
+    async fn asked_until(&self) -> Option<Timestamp> {
+        *self.asked_until.lock().expect("no panic")
+    }
+
+    async fn keep_asked_until(&self, until: Timestamp) {
+        *self.asked_until.lock().expect("no panic") = Some(until);
+    }
+
+    async fn keep_use(&self, used: LmsUse) {
+        *self.used.lock().expect("no panic") = Some(used);
+    }
+
+    async fn note_contest(&self) {
+        self.contests.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// A portal and a client that remembers, with a token `old` that is a second old.
+struct Remembering {
+    portal: Portal,
+    absorb: Absorb,
+    clock: Arc<HandClock>,
+    memory: Arc<Memory>,
+    calls_per_second_max: u32,
+    uses_oauth: bool,
+}
+
+impl Remembering {
+    async fn new<F>(uses_oauth: bool, script: impl Fn(Call) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Reply> + Send + 'static,
+    {
+        let portal = Portal::start(Arc::new(move |call| script(call).boxed())).await;
+        let clock = Arc::new(HandClock(AtomicI64::new(1_800_000_000_000)));
+        let memory = Arc::new(Memory::default());
+        memory.save(Some(StoredToken { token: "old".to_owned(), obtained_at: clock.now().plus_ms(-1000) })).await;
+        let absorb = remembering(&portal, &memory, &clock, 100_000, uses_oauth);
+        Self { portal, absorb, clock, memory, calls_per_second_max: 100_000, uses_oauth }
+    }
+
+    fn restart(&mut self) {
+        self.absorb = remembering(&self.portal, &self.memory, &self.clock, self.calls_per_second_max, self.uses_oauth);
+    }
+
+    fn calls(&self) -> usize {
+        self.portal.calls.lock().expect("no test panics with it").len()
+    }
+
+    async fn with_grant(self, refresh_token: &str) -> Self {
+        let now = self.clock.now();
+        let grant = Grant {
+            refresh_token: refresh_token.to_owned(),
+            obtained_at: now,
+            ends_at: now.plus(Duration::from_secs(365 * 86_400)),
+            access_seconds: 14_400,
+        };
+        self.memory.save_grant(Some(grant)).await.expect("kept in memory");
+        self
+    }
+
+    fn grant(&self) -> Option<String> {
+        self.memory.grant.lock().expect("no panic").as_ref().map(|grant| grant.refresh_token.clone())
+    }
+}
+
+fn remembering(
+    portal: &Portal,
+    memory: &Arc<Memory>,
+    clock: &Arc<HandClock>,
+    calls_per_second_max: u32,
+    uses_oauth: bool,
+) -> Absorb {
+    let credentials = match uses_oauth {
+        true => Credentials::OAuth(OAuthClient {
+            client_id: "client-7".to_owned(),
+            client_secret: "open sesame".to_owned(),
+            portal_url: portal.url.clone(),
+            redirect_uri: "https://acme.example/done".to_owned(),
+        }),
+        false => Credentials::Password { username: "robot".to_owned(), password: "open sesame".to_owned() },
+    };
+    let settings = AbsorbSettings {
+        portal: "main".to_owned(),
+        url: portal.url.clone(),
+        api_key: KEY.to_owned(),
+        credentials,
+        certificates_path: "/users/{user}/certificates".to_owned(),
+        competencies_path: "/users/{user}/competencies".to_owned(),
+        learning_paths_path: None,
+        kinds: Default::default(),
+        calls_per_second_max,
+        calls_at_once_max: 8,
+    };
+    let pauses = Pauses { first: Duration::from_millis(1), ..Pauses::default() };
+    let vault: Arc<dyn TokenVault> = Arc::<Memory>::clone(memory);
+    let clock: Arc<dyn Clock> = Arc::<HandClock>::clone(clock);
+    Absorb::with_pauses(settings, http(), vault, clock, Arc::new(Generator::seeded(7)), pauses)
+}
+
+#[tokio::test]
+async fn nothing_is_sent_before_the_end_of_a_retry_after_by_any_lane_nor_after_a_restart() {
+    for header in ["3600", "Fri, 15 Jan 2027 09:00:00 GMT"] {
+        let mut world = Remembering::new(false, move |call| async move {
+            match call.earlier {
+                0 => Reply { headers: vec![("retry-after", header)], ..status(429) },
+                _ => person(),
+            }
+        })
+        .await;
+        let end = world.clock.now().plus_ms(3_600_000);
+        let asleep = Err(LmsError::Throttled(RetryAfter::Until(end.utc())));
+        assert!(matches!(world.absorb.learner(USER).await, Err(LmsError::Throttled(_))));
+        for seconds in [0, 1, 1_800, 1_798] {
+            world.clock.advance(seconds);
+            for lane in Lane::ALL {
+                let lms = world.absorb.in_lane(lane).expect("lanes share a budget");
+                assert_eq!(lms.learner(USER).await, asleep, "{header}, {lane:?}");
+            }
+            world.restart();
+            assert_eq!(world.absorb.learner(USER).await, asleep, "{header}, after a restart");
+            assert!(world.absorb.learners_named("Ada").await.is_err());
+        }
+        assert_eq!(world.calls(), 1, "{header}");
+        world.clock.advance(1);
+        assert!(world.absorb.learner(USER).await.is_ok_and(|learner| learner.is_some()));
+        assert_eq!(world.calls(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_login_is_not_tried_while_the_portal_asked_to_be_left_alone() {
+    let mut world =
+        Remembering::new(false, |_| async { Reply { headers: vec![("retry-after", "60")], ..status(503) } }).await;
+    world.memory.save(None).await;
+    world.restart();
+    assert!(matches!(world.absorb.learner(USER).await, Err(LmsError::Throttled(_))));
+    for _ in 0..3 {
+        assert!(matches!(world.absorb.learner(USER).await, Err(LmsError::Throttled(_))));
+        world.clock.advance(19);
+    }
+    assert_eq!(world.portal.logins(), 1);
+}
+
+#[tokio::test]
+async fn a_call_that_waits_for_its_place_is_not_sent_when_another_is_told_to_wait() {
+    let (arrived, _) = watch::channel(0);
+    let arrived = Arc::new(arrived);
+    let (release, _) = watch::channel(false);
+    let release = Arc::new(release);
+    let script = (Arc::clone(&arrived), Arc::clone(&release));
+    let world = Remembering::new(false, move |_| {
+        let (arrived, release) = script.clone();
+        async move {
+            arrived.send_modify(|calls| *calls += 1);
+            let mut released = release.subscribe();
+            released.wait_for(|is_released| *is_released).await.expect("the test lives");
+            Reply { headers: vec![("retry-after", "3600")], ..status(429) }
+        }
+    })
+    .await;
+    let calls = futures::future::join_all((0..40).map(|_| world.absorb.learner(USER)));
+    let script = async {
+        let mut seen = arrived.subscribe();
+        // Eight places are taken by calls that hang; one more is kept for live events, which all of these are.
+        seen.wait_for(|calls| *calls == 8).await.expect("the test lives");
+        release.send_replace(true);
+    };
+    let (answers, ()) = futures::join!(calls, script);
+    assert!(answers.iter().all(|answer| matches!(answer, Err(LmsError::Throttled(_)))));
+    assert_eq!(world.calls(), 8, "32 waited, and none of them was sent");
+}
+
+#[tokio::test]
+async fn two_tokens_that_die_young_within_minutes_are_named_as_a_contest_once() {
+    let world = Remembering::new(false, |call| async move {
+        if call.path == "/authenticate" {
+            return ok(&json!(format!("t{}", call.earlier)));
+        }
+        // Each token is refused from its second learner on: somebody else logged in meanwhile.
+        let is_dead = call.authorization == "Bearer old" || call.query.contains("dead") || call.earlier % 5 > 2;
+        if is_dead { status(401) } else { person() }
+    })
+    .await;
+    let contests = || world.memory.contests.load(Ordering::SeqCst);
+    assert!(world.absorb.learner(USER).await.is_ok());
+    assert_eq!((world.portal.logins(), contests()), (1, 0), "once may be an accident");
+    world.clock.advance(600);
+    while world.portal.logins() < 2 {
+        assert!(world.absorb.learner(USER).await.is_ok());
+    }
+    assert_eq!(contests(), 1);
+    assert!(world.absorb.learner(USER).await.is_ok());
+    assert_eq!(contests(), 1, "an occurrence is told once, not at each call");
+}
+
+#[tokio::test]
+async fn tokens_that_die_young_far_apart_are_no_contest() {
+    let world = Remembering::new(false, |call| async move {
+        match (call.path.as_str(), call.earlier % 3) {
+            ("/authenticate", _) => ok(&json!(format!("t{}", call.earlier))),
+            (_, 0 | 1) => status(401),
+            _ => person(),
+        }
+    })
+    .await;
+    for _ in 0..4 {
+        assert!(world.absorb.learner(USER).await.is_ok());
+        world.clock.advance(901);
+    }
+    assert_eq!((world.portal.logins(), world.memory.contests.load(Ordering::SeqCst)), (4, 0));
+}
+
+fn tokens(access: &str, refresh: Option<&str>) -> Reply {
+    let mut body = json!({"access_token": access, "token_type": "Bearer", "expires_in": 14_400});
+    if let Some(refresh) = refresh {
+        body["refresh_token"] = json!(refresh);
+    }
+    ok(&body)
+}
+
+#[tokio::test]
+async fn a_code_becomes_a_login_that_outlives_a_restart_and_is_renewed_at_seventy_percent() {
+    let mut world = Remembering::new(true, |call| async move {
+        match (call.path.as_str(), call.earlier) {
+            ("/oauth/token", 0) => tokens("a0", Some("r0")),
+            ("/oauth/token", 1) => tokens("a1", Some("r1")),
+            ("/oauth/token", _) => tokens("a2", None),
+            _ => person(),
+        }
+    })
+    .await;
+    world.memory.save(None).await;
+    world.restart();
+    let needed = world.absorb.learner(USER).await.expect_err("nobody is logged in");
+    assert!(matches!(&needed, LmsError::LoginNeeded(words) if words.contains("learnsync login main")), "{needed}");
+    assert_eq!(world.calls(), 0);
+    world.absorb.redeem("the-code").await.expect("the code is good");
+    assert!(world.absorb.learner(USER).await.is_ok_and(|learner| learner.is_some()), "it is used at once");
+    world.restart();
+    for (seconds, refresh_token) in [(10_079, "r0"), (1, "r1"), (10_080, "r1")] {
+        world.clock.advance(seconds);
+        assert!(world.absorb.learner(USER).await.is_ok());
+        assert_eq!(world.grant().as_deref(), Some(refresh_token), "a refresh token is kept until another comes");
+    }
+    let asked = world.portal.calls_of("/oauth/token");
+    let forms: Vec<&str> = asked.iter().map(|call| call.body.as_str()).collect();
+    assert_eq!(
+        forms[0],
+        "grant_type=authorization_code&code=the-code&redirect_uri=https%3A%2F%2Facme.example%2Fdone&client_id=client-7&client_secret=open+sesame"
+    );
+    assert!(forms[1].starts_with("grant_type=refresh_token&refresh_token=r0&"), "{forms:?}");
+    assert!(forms[2].starts_with("grant_type=refresh_token&refresh_token=r1&"), "{forms:?}");
+    assert!(asked.iter().all(|call| call.api_key.is_empty()), "the API key is for the API");
+    let seen = world.portal.calls_of(&format!("/users/{USER}"));
+    let bearers: Vec<&str> = seen.iter().map(|call| call.authorization.as_str()).collect();
+    assert_eq!(bearers, ["Bearer a0", "Bearer a0", "Bearer a1", "Bearer a2"]);
+}
+
+#[tokio::test]
+async fn a_login_that_was_revoked_is_forgotten_and_asked_for_without_further_calls() {
+    let mut world = Remembering::new(true, |call| async move {
+        match call.path.as_str() {
+            "/oauth/token" => Reply { status: 400, ..ok(&json!({"error": "invalid_grant"})) },
+            _ => status(401),
+        }
+    })
+    .await
+    .with_grant("r0")
+    .await;
+    for _ in 0..3 {
+        let error = world.absorb.learner(USER).await.expect_err("it was revoked");
+        assert!(matches!(&error, LmsError::LoginNeeded(words) if words.contains("learnsync login main")), "{error}");
+        world.restart();
+        world.clock.advance(600);
+    }
+    assert_eq!(world.portal.calls_of("/oauth/token").len(), 1);
+    assert_eq!(world.grant(), None);
+}
+
+#[tokio::test]
+async fn an_outage_or_a_wrong_client_secret_does_not_cost_the_login() {
+    for (code, word) in [(503, ""), (401, "invalid_client")] {
+        let mut world = Remembering::new(true, move |call| async move {
+            match call.path.as_str() {
+                "/oauth/token" => Reply { status: code, ..ok(&json!({"error": word})) },
+                _ => person(),
+            }
+        })
+        .await
+        .with_grant("r0")
+        .await;
+        world.memory.save(None).await;
+        world.restart();
+        let error = world.absorb.learner(USER).await.expect_err("there is no token");
+        assert!(!matches!(error, LmsError::LoginNeeded(_)), "{error}");
+        assert_eq!(world.grant().as_deref(), Some("r0"), "{code}");
+    }
+}
+
+#[tokio::test]
+async fn a_code_that_is_not_taken_changes_nothing() {
+    let world = Remembering::new(true, |call| async move {
+        match call.path.as_str() {
+            "/oauth/token" => Reply { status: 400, ..ok(&json!({"error": "invalid_grant"})) },
+            _ => person(),
+        }
+    })
+    .await
+    .with_grant("r0")
+    .await;
+    let error = world.absorb.redeem("stale").await.expect_err("it is spent");
+    assert!(error.to_string().contains("does not take this code"), "{error}");
+    assert_eq!(world.grant().as_deref(), Some("r0"));
+    assert!(world.absorb.learner(USER).await.is_ok(), "the session goes on");
+}
+
+#[tokio::test]
+async fn what_calls_were_for_is_told_by_lane() {
+    let world = Remembering::new(false, |_| async { person() }).await;
+    assert!(world.absorb.learner(USER).await.is_ok());
+    world.clock.advance(60);
+    for (lane, calls) in [(Lane::Sweep, 3), (Lane::Live, 1)] {
+        let lms = world.absorb.in_lane(lane).expect("lanes share a budget");
+        for _ in 0..calls {
+            assert!(lms.learner(USER).await.is_ok());
+        }
+    }
+    world.clock.advance(60);
+    assert!(world.absorb.learner(USER).await.is_ok());
+    let used = world.memory.used.lock().expect("no panic").clone().expect("it was told");
+    assert_eq!(used.calls, [(Lane::Live, 3), (Lane::Retry, 0), (Lane::Sweep, 3), (Lane::Backfill, 0)]);
+    assert_eq!((used.throttled, used.calls_per_second_max), (0, 100_000));
+}
+
+#[tokio::test]
+async fn an_examination_finds_what_the_role_does_not_see() {
+    const HIDDEN: &str = "99999999-2ce0-41d4-b532-02189ad3cb22";
+    let world = Remembering::new(false, |call| async move {
+        let headers = vec![("date", "Fri, 15 Jan 2027 08:05:00 GMT")];
+        match call.path.as_str() {
+            "/users" => {
+                let rows = [json!({"id": USER, "departmentId": COURSE}), json!({"id": HIDDEN, "departmentId": HIDDEN})];
+                let body = json!({"totalItems": 812, "returnedItems": 2, "users": rows});
+                Reply { headers, ..ok(&body) }
+            }
+            "/departments" => ok(&list("departments", &[json!({"id": COURSE})])),
+            "/groups" => status(403),
+            ENROLMENTS => {
+                let hidden = json!({"id": "e2", "status": 3, "courseId": HIDDEN});
+                ok(&list("enrollments", &[enrolment(1), hidden]))
+            }
+            "/courses" => ok(&list("courses", &[])),
+            path if path.ends_with(HIDDEN) => status(404),
+            path if path.ends_with("/enrollments") => ok(&list("enrollments", &[])),
+            _ => rest(&call),
+        }
+    })
+    .await;
+    let found = world.absorb.examine(&*world.clock).await.expect("it answers");
+    assert_eq!((found.learners, found.looked_at, found.departments, found.courses), (812, 2, Some(1), 2));
+    let hidden: BTreeSet<String> = [HIDDEN.to_owned()].into();
+    assert_eq!((&found.hidden_departments, &found.hidden_courses), (&hidden, &hidden));
+    assert_eq!(found.clock_ahead_seconds, Some(300));
+    let status_of = |path: &str| found.end_points.iter().find(|(known, _)| known == path).map(|(_, status)| *status);
+    assert_eq!(status_of("/groups"), Some(403));
+    assert_eq!(status_of("/users/{user}/competencies"), Some(200));
+    assert_eq!(status_of("/courses"), Some(200));
 }

@@ -1,14 +1,18 @@
 //! One request on the wire: the headers that every call carries, the request budget, the limit on answers.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use learnsync_sdk::RetryAfter;
 use reqwest::header::{HeaderMap, HeaderValue};
-use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::sync::OnceCell;
 
+use super::budget::{Budget, Tally};
 use super::row::{Row, cut};
+use super::session::TokenVault;
+use crate::domain::lane::Lane;
+use crate::domain::time::{Clock, Timestamp};
+use crate::lms::asked_until;
 use crate::telemetry::Metrics;
 
 /// Largest answer that is read, in bytes, after decoding. A page of 1000 rows is about 1 MB.
@@ -22,6 +26,8 @@ const WORDS_CHARACTERS_MAX: usize = 512;
 pub(super) struct Reply {
     pub(super) status: u16,
     pub(super) retry_after: Option<String>,
+    /// The `Date` header: the portal's own clock.
+    pub(super) date: Option<String>,
     pub(super) body: Vec<u8>,
 }
 
@@ -37,6 +43,8 @@ pub(super) enum WireError {
     },
     /// The answer is beyond `ANSWER_BYTES_MAX`.
     TooLarge,
+    /// Nothing was sent: the portal asked to be left alone until then.
+    LeftAlone(Timestamp),
 }
 
 /// Where requests are counted, and under which name.
@@ -50,60 +58,161 @@ pub(super) struct Wire {
     http: reqwest::Client,
     url: String,
     api_key: String,
+    calls_per_second_max: u32,
     budget: Budget,
+    tally: Mutex<Tally>,
+    pause: Pause,
+    vault: Arc<dyn TokenVault>,
+    clock: Arc<dyn Clock>,
     counted: Option<Counted>,
 }
 
-impl Wire {
-    pub(super) fn new(http: reqwest::Client, url: &str, api_key: String, budget: Budget) -> Self {
-        Self { http, url: url.trim_end_matches('/').to_owned(), api_key, budget, counted: None }
-    }
+/// What the wire is made of.
+pub(super) struct Line<'a> {
+    pub(super) http: reqwest::Client,
+    pub(super) url: &'a str,
+    pub(super) api_key: String,
+    pub(super) calls_per_second_max: u32,
+    pub(super) calls_at_once_max: usize,
+    pub(super) vault: Arc<dyn TokenVault>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) counted: Option<Counted>,
+}
 
-    /// Counts each request from now on.
-    pub(super) fn count(&mut self, counted: Counted) {
-        self.counted = Some(counted);
+/// Until when the portal asked to be left alone. It stands at the wire itself, so that nobody gets past it: no lane, no login, nobody who
+/// waited for a place while another call was told to wait.
+#[derive(Default)]
+struct Pause {
+    /// Whether the vault was asked: an earlier life of the daemon may have been told to wait.
+    recalled: OnceCell<()>,
+    until: Mutex<Option<Timestamp>>,
+}
+
+impl Wire {
+    pub(super) fn new(line: Line<'_>) -> Self {
+        let Line { http, url, api_key, calls_per_second_max, calls_at_once_max, vault, clock, counted } = line;
+        Self {
+            http,
+            url: url.trim_end_matches('/').to_owned(),
+            api_key,
+            calls_per_second_max,
+            budget: Budget::new(calls_per_second_max, calls_at_once_max),
+            tally: Mutex::default(),
+            pause: Pause::default(),
+            vault,
+            clock,
+            counted,
+        }
     }
 
     /// Asks for an object or a list.
-    pub(super) async fn get(&self, path: &str, query: &[(&str, String)], token: &str) -> Result<Reply, WireError> {
+    pub(super) async fn get(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        token: &str,
+        lane: Lane,
+    ) -> Result<Reply, WireError> {
         let bearer = secret_header(&format!("Bearer {token}"), "the token")?;
         let request = self.http.get(format!("{}{path}", self.url)).query(query);
-        self.send(request.header(reqwest::header::AUTHORIZATION, bearer)).await
+        self.send(self.with_key(request)?.header(reqwest::header::AUTHORIZATION, bearer), lane).await
     }
 
     /// Sends a JSON body, without a token: only the login does that.
-    pub(super) async fn post(&self, path: &str, body: &serde_json::Value) -> Result<Reply, WireError> {
-        self.send(self.http.post(format!("{}{path}", self.url)).json(body)).await
+    pub(super) async fn post(&self, path: &str, body: &serde_json::Value, lane: Lane) -> Result<Reply, WireError> {
+        let request = self.http.post(format!("{}{path}", self.url)).json(body);
+        self.send(self.with_key(request)?, lane).await
     }
 
-    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Reply, WireError> {
-        let answered = self.exchange(request).await;
-        if let Some(counted) = &self.counted {
-            counted.metrics.lms_called(&counted.portal, outcome(&answered));
-        }
-        answered
+    /// Sends a form to the portal's own host, without the API key: only the login by OAuth does that.
+    pub(super) async fn post_form(&self, url: &str, form: &[(&str, &str)], lane: Lane) -> Result<Reply, WireError> {
+        self.send(self.http.post(url).form(form), lane).await
     }
 
-    async fn exchange(&self, request: reqwest::RequestBuilder) -> Result<Reply, WireError> {
+    fn with_key(&self, request: reqwest::RequestBuilder) -> Result<reqwest::RequestBuilder, WireError> {
         let mut headers = HeaderMap::new();
         headers.insert("x-api-key", secret_header(&self.api_key, "the portal's api_key")?);
         // Optional for Absorb, which then takes its latest version: a change of theirs must not be a surprise of ours.
         headers.insert("x-api-version", HeaderValue::from_static("2"));
-        headers.insert(reqwest::header::ACCEPT, HeaderValue::from_static("application/json"));
-        let _permit = self.budget.enter().await;
-        let mut response = request.headers(headers).timeout(REQUEST_TIME_MAX).send().await.map_err(broken)?;
-        let status = response.status().as_u16();
-        let retry_after =
-            response.headers().get("retry-after").and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(broken)? {
-            if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-                return Err(WireError::TooLarge);
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(Reply { status, retry_after, body })
+        Ok(request.headers(headers))
     }
+
+    async fn send(&self, request: reqwest::RequestBuilder, lane: Lane) -> Result<Reply, WireError> {
+        self.pause.recalled.get_or_init(|| self.recall_pause()).await;
+        self.pass()?;
+        let place = self.budget.enter(lane).await;
+        // Another call may have been told to wait while this one waited for its place.
+        self.pass()?;
+        let answered = exchange(request).await;
+        let pause = answered.as_ref().ok().and_then(Reply::pause);
+        if let Some(after) = &pause {
+            self.leave_alone(asked_until(after, self.clock.now())).await;
+        }
+        drop(place);
+        self.count(lane, pause.is_some(), &answered).await;
+        answered
+    }
+
+    async fn recall_pause(&self) {
+        let known = self.vault.asked_until().await;
+        let mut until = self.pause();
+        *until = (*until).max(known);
+    }
+
+    /// Whether something may be sent now.
+    fn pass(&self) -> Result<(), WireError> {
+        match *self.pause() {
+            Some(until) if until > self.clock.now() => Err(WireError::LeftAlone(until)),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Holds from this instant for this process, and once kept for the next ones, too.
+    async fn leave_alone(&self, until: Timestamp) {
+        {
+            let mut held = self.pause();
+            if held.is_some_and(|held| held >= until) {
+                return;
+            }
+            *held = Some(until);
+        }
+        self.vault.keep_asked_until(until).await;
+    }
+
+    async fn count(&self, lane: Lane, is_throttled: bool, answered: &Result<Reply, WireError>) {
+        if let Some(counted) = &self.counted {
+            counted.metrics.lms_called(&counted.portal, lane.as_str(), outcome(answered));
+        }
+        let used = {
+            let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = self.clock.now();
+            tally.count(lane, is_throttled, now);
+            tally.told_hour(self.calls_per_second_max, now)
+        };
+        if let Some(used) = used {
+            self.vault.keep_use(used).await;
+        }
+    }
+
+    fn pause(&self) -> MutexGuard<'_, Option<Timestamp>> {
+        self.pause.until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn exchange(request: reqwest::RequestBuilder) -> Result<Reply, WireError> {
+    let request = request.header(reqwest::header::ACCEPT, HeaderValue::from_static("application/json"));
+    let mut response = request.timeout(REQUEST_TIME_MAX).send().await.map_err(broken)?;
+    let status = response.status().as_u16();
+    let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let (retry_after, date) = (header("retry-after"), header("date"));
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(broken)? {
+        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+            return Err(WireError::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Reply { status, retry_after, date, body })
 }
 
 /// The word by which an answer is counted.
@@ -175,70 +284,14 @@ fn spoken(error: &Row<'_>) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
-/// Bounds the calls: so many at once, and one every so often.
-///
-/// Absorb allows 200 a second and a burst of 100, but its load balancer answers 401 to valid tokens under many parallel calls, so the
-/// number at once is what protects us. The bucket is one token deep: no second ever sees more calls than configured.
-pub(super) struct Budget {
-    at_once: Semaphore,
-    interval: Duration,
-    next_free: Mutex<Option<Instant>>,
-}
-
-impl Budget {
-    pub(super) fn new(calls_per_second_max: u32, calls_at_once_max: usize) -> Self {
-        let at_once = Semaphore::new(calls_at_once_max.clamp(1, Semaphore::MAX_PERMITS));
-        let interval = Duration::from_secs(1) / calls_per_second_max.max(1);
-        Self { at_once, interval, next_free: Mutex::new(None) }
-    }
-
-    /// Waits for a place; the call holds it until its answer is read.
-    pub(super) async fn enter(&self) -> tokio::sync::SemaphorePermit<'_> {
-        let permit = self.at_once.acquire().await.expect("the semaphore is never closed");
-        let slot = self.reserve(Instant::now());
-        tokio::time::sleep_until(slot).await;
-        permit
-    }
-
-    /// The next instant that is free for a call.
-    fn reserve(&self, now: Instant) -> Instant {
-        let mut next_free = self.next_free.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = next_free.map_or(now, |free| free.max(now));
-        *next_free = Some(slot + self.interval);
-        slot
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use futures::FutureExt;
-
     use super::*;
 
     #[test]
-    fn no_second_sees_more_calls_than_the_budget_allows() {
-        let budget = Budget::new(10, 4);
-        let start = Instant::now();
-        let at: Vec<Duration> = (0..21).map(|_| budget.reserve(start) - start).collect();
-        assert_eq!((at[0], at[10], at[20]), (Duration::ZERO, Duration::from_secs(1), Duration::from_secs(2)));
-        // Idle time is not saved up.
-        let later = start + Duration::from_secs(60);
-        assert_eq!(budget.reserve(later), later);
-        assert_eq!(budget.reserve(later), later + Duration::from_millis(100));
-    }
-
-    #[tokio::test]
-    async fn no_more_calls_are_under_way_than_the_budget_allows() {
-        let budget = Budget::new(u32::MAX, 2);
-        let (first, _second) = (budget.enter().await, budget.enter().await);
-        assert!(budget.enter().now_or_never().is_none());
-        drop(first);
-        let _third = budget.enter().await;
-    }
-
-    #[test]
     fn the_vendors_words_are_kept_with_validations_term_and_code() {
-        let reply = |status, body: &str| Reply { status, retry_after: None, body: body.as_bytes().to_vec() };
+        let reply =
+            |status, body: &str| Reply { status, retry_after: None, date: None, body: body.as_bytes().to_vec() };
         let body = r#"{"code":422,"message":"Bad limit","term":"ErrorGeneric","validations":["_limit is too large"],"_meta":{}}"#;
         assert_eq!(reply(422, body).words(), "Bad limit, _limit is too large, [ErrorGeneric], code 422 (HTTP 422)");
         assert_eq!(reply(502, "<html>Bad gateway</html>").words(), "<html>Bad gateway</html> (HTTP 502)");

@@ -245,7 +245,7 @@ impl World {
         let events = self.store.take_new_events().await.expect("takes");
         let taken = events.into_iter().map(|event| Taken { event, readings: vec![(reading.clone(), dedupe)] });
         self.store.finish_intake(taken.collect()).await.expect("intake ends");
-        let NextSubject::Dirty(claimed) = self.store.next_subject().await.expect("claims") else {
+        let NextSubject::Dirty(claimed) = self.store.next_subject("main").await.expect("claims") else {
             panic!("the learner is dirty")
         };
         let record = Record {

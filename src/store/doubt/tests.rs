@@ -75,7 +75,9 @@ async fn who_comes_back_after_a_restore_is_looked_up_first() {
     let ledger = restored(held().await).await;
     ledger.store.end_pause(ledger.hr.id).await.expect("ends");
     // Just then the LMS shows nobody of that id: what the ledger says is held counts as held.
-    let NextSubject::Dirty(claimed) = ledger.store.next_subject().await.expect("claims") else { panic!("is dirty") };
+    let NextSubject::Dirty(claimed) = ledger.store.next_subject("main").await.expect("claims") else {
+        panic!("is dirty")
+    };
     let records = ReadRecords { records: Vec::new(), complete: BTreeSet::new() };
     let read = Read { started_at: Timestamp(ledger.clock_ms()), learner: None, records, changes_at: None };
     ledger.store.complete_refresh(claimed, read, |_| Vec::new()).await.expect("is kept");

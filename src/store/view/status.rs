@@ -4,6 +4,7 @@ use diesel::prelude::*;
 use serde::Serialize;
 
 use super::View;
+use crate::domain::lane::LmsUse;
 use crate::domain::time::{Timestamp, as_utc, as_utc_if_any};
 use crate::store::queue::from_json;
 use crate::store::schema::{
@@ -78,13 +79,44 @@ pub struct PortalStatus {
     /// Until when it is, or was last, left alone.
     #[serde(serialize_with = "as_utc_if_any")]
     pub rests_until: Option<Timestamp>,
-    /// Why: `throttled`, `unauthorized` or `login_limit`.
+    /// Why: `throttled`, `unauthorized`, `login_needed` or `login_limit`.
     pub rest_cause: Option<String>,
     /// When the newest complete read of a learner began.
     #[serde(serialize_with = "as_utc_if_any")]
     pub last_read_at: Option<Timestamp>,
     /// When each login that is remembered was; at most four in an hour.
     pub logins: Vec<i64>,
+    /// Until when the LMS itself asked to be left alone, or did last.
+    #[serde(serialize_with = "as_utc_if_any")]
+    pub asked_until: Option<Timestamp>,
+    /// What the calls of the last hour in which there were any were for.
+    pub budget_use: Option<LmsUse>,
+    /// How often another program's login ended our session.
+    pub contests: i64,
+    /// When it did so last.
+    #[serde(serialize_with = "as_utc_if_any")]
+    pub contested_at: Option<Timestamp>,
+    /// When an administrator logged in by OAuth, or that login was renewed; none where the portal has a password.
+    #[serde(serialize_with = "as_utc_if_any")]
+    pub grant_obtained_at: Option<Timestamp>,
+    /// When that login ends.
+    #[serde(serialize_with = "as_utc_if_any")]
+    pub grant_ends_at: Option<Timestamp>,
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = portal)]
+struct PortalRow {
+    id: i64,
+    name: String,
+    rests_until: Option<i64>,
+    rest_cause: Option<String>,
+    asked_until: Option<i64>,
+    budget_use: Option<String>,
+    contests: i64,
+    contested_at: Option<i64>,
+    grant_obtained_at: Option<i64>,
+    grant_ends_at: Option<i64>,
 }
 
 /// Deliveries that wait for the same thing.
@@ -300,20 +332,25 @@ impl View {
     /// # Errors
     /// The store failed.
     pub fn portals(&mut self) -> Result<Vec<PortalStatus>, StoreError> {
-        let rows: Vec<(i64, String, Option<i64>, Option<String>)> = portal::table
-            .order(portal::name)
-            .select((portal::id, portal::name, portal::rests_until, portal::rest_cause))
-            .load(&mut self.db)?;
+        let rows: Vec<PortalRow> =
+            portal::table.order(portal::name).select(PortalRow::as_select()).load(&mut self.db)?;
         let db = &mut self.db;
         rows.into_iter()
-            .map(|(id, name, rests_until, rest_cause)| {
+            .map(|row| {
+                let id = row.id;
                 let of_portal = subject::table.filter(subject::portal_id.eq(id));
                 let last_read_at: Option<i64> = of_portal.select(diesel::dsl::max(subject::last_read_at)).first(db)?;
                 Ok(PortalStatus {
-                    name,
-                    rests_until: rests_until.map(Timestamp),
-                    rest_cause,
+                    name: row.name,
+                    rests_until: row.rests_until.map(Timestamp),
+                    rest_cause: row.rest_cause,
                     last_read_at: last_read_at.map(Timestamp),
+                    asked_until: row.asked_until.map(Timestamp),
+                    budget_use: row.budget_use.map(|text| from_json(text.as_bytes())).transpose()?,
+                    contests: row.contests,
+                    contested_at: row.contested_at.map(Timestamp),
+                    grant_obtained_at: row.grant_obtained_at.map(Timestamp),
+                    grant_ends_at: row.grant_ends_at.map(Timestamp),
                     logins: login::table.filter(login::portal_id.eq(id)).order(login::at).select(login::at).load(db)?,
                 })
             })

@@ -1,4 +1,4 @@
-//! Calendar: wakes at the midnights on which certificates begin to expire or have expired, and has their learners read again.
+//! Midnight: wakes at the midnights on which certificates begin to expire or have expired, and has their learners read again.
 
 use std::sync::Arc;
 
@@ -9,17 +9,17 @@ use super::worker::{Bell, Turn, Work};
 use crate::store::{Store, StoreError};
 
 /// The step.
-pub struct Calendar {
+pub struct Midnight {
     /// The ledger.
     pub store: Arc<Store>,
     /// Rung when subjects became dirty.
-    pub refresh: Arc<Bell>,
+    pub refresh: Vec<Arc<Bell>>,
 }
 
 #[async_trait]
-impl Work for Calendar {
+impl Work for Midnight {
     fn name(&self) -> String {
-        "calendar".to_owned()
+        "midnight".to_owned()
     }
 
     async fn run_once(&self) -> Result<Turn, StoreError> {
@@ -28,7 +28,7 @@ impl Work for Calendar {
             return Ok(Turn::Rest(next));
         }
         info!(subjects = marked, "Certificates stand otherwise from today on; reading {marked} learners again");
-        self.refresh.ring();
+        self.refresh.iter().for_each(|bell| bell.ring());
         Ok(Turn::Worked)
     }
 }
