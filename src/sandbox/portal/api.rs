@@ -19,9 +19,10 @@ use super::shape::{
     Thing, USERS, write_key,
 };
 use super::{ADMIN, Portal, PortalHandle, page};
+use crate::domain::time::Timestamp;
 use crate::sandbox::faults::{Area, PortalFault, Wait};
 use crate::sandbox::filter::{self, Cell};
-use crate::sandbox::population::CourseKind;
+use crate::sandbox::population::{CourseKind, Learner};
 use crate::sandbox::server::{Reply, Request, Service};
 
 /// Rows of a page when the request does not say.
@@ -294,6 +295,35 @@ struct Sight {
     departments: Option<Vec<bool>>,
 }
 
+/// The deprecated parameters of `/users` (SEEN: <https://docs.myabsorb.com/docs/integration-api>), looked up once for all learners.
+struct Asked<'a> {
+    email: Option<&'a str>,
+    username: Option<&'a str>,
+    external_id: Option<&'a str>,
+    modified_since: Option<Timestamp>,
+}
+
+impl<'a> Asked<'a> {
+    fn of(request: &'a Request) -> Self {
+        Self {
+            email: request.parameter("email"),
+            username: request.parameter("username"),
+            external_id: request.parameter("externalId"),
+            modified_since: request.parameter("modifiedSince").and_then(filter::instant),
+        }
+    }
+
+    fn covers(&self, learner: &Learner) -> bool {
+        let is = |asked: Option<&str>, value: Option<&str>| {
+            asked.is_none_or(|asked| value.is_some_and(|value| value.eq_ignore_ascii_case(asked)))
+        };
+        is(self.email, Some(&learner.email))
+            && is(self.username, Some(&learner.username))
+            && is(self.external_id, learner.external_id.as_deref())
+            && self.modified_since.is_none_or(|since| learner.edited >= since)
+    }
+}
+
 /// In which order the things of a list come.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Order {
@@ -316,9 +346,9 @@ impl View<'_> {
         match call {
             Call::Login => Err(error(404, "There is no such route.")),
             Call::Users => {
-                let all = data.learner_at.values().copied();
-                let things = all.filter(|at| self.sees(data, *at) && self.is_asked_for(data, *at)).map(Thing::User);
-                let things = things.collect();
+                let asked = Asked::of(self.request);
+                let all = data.learner_at.values().copied().filter(|at| self.sees(data, *at));
+                let things = all.filter(|at| asked.covers(data.learner(*at))).map(Thing::User).collect();
                 self.list(data, &USERS, things, Order::Ids)
             }
             Call::User(id) => Ok(self.one(data, &USERS, Thing::User(self.learner(data, *id)?))),
@@ -423,20 +453,6 @@ impl View<'_> {
     fn sees_department(&self, data: &Data, at: u32) -> bool {
         let is_seen = self.sight.departments.as_ref().is_none_or(|seen| seen[at as usize]);
         is_seen && !data.departments[at as usize].is_deleted
-    }
-
-    /// The deprecated parameters of `/users` (SEEN: <https://docs.myabsorb.com/docs/integration-api>).
-    fn is_asked_for(&self, data: &Data, at: u32) -> bool {
-        let row = data.learner(at);
-        let is = |name: &str, value: Option<&str>| {
-            let asked = self.request.parameter(name);
-            asked.is_none_or(|asked| value.is_some_and(|value| value.eq_ignore_ascii_case(asked)))
-        };
-        let since = self.request.parameter("modifiedSince").and_then(filter::instant);
-        is("email", Some(&row.email))
-            && is("username", Some(&row.username))
-            && is("externalId", row.external_id.as_deref())
-            && since.is_none_or(|since| row.edited >= since)
     }
 
     fn learner(&self, data: &Data, id: Uuid) -> Result<u32, Reply> {

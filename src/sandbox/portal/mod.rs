@@ -522,7 +522,7 @@ impl PortalHandle {
 
 /// A GUID; the nil one for anything else, which nothing has.
 fn parsed(id: &str) -> Uuid {
-    Uuid::parse_str(id).unwrap_or(Uuid::nil())
+    Uuid::parse_str(id).unwrap_or_default()
 }
 
 fn position(data: &Data, learner: &str) -> Option<u32> {

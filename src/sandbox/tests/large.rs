@@ -61,6 +61,14 @@ fn memory_mib() -> u64 {
     pages * 4_096 / (1 << 20)
 }
 
+/// The processor time of this process, in seconds: what it costs, however busy the machine is.
+fn processor_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux tells");
+    // After the name in parentheses, user and system time are the 12th and 13th field, in hundredths.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+    fields.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+}
+
 /// `cargo test --release -p learnsync --lib a_large_company -- --ignored --nocapture`
 #[tokio::test(flavor = "current_thread")]
 #[ignore = "measures memory and calls per second, for a minute"]
@@ -72,9 +80,9 @@ async fn a_large_company_fits_into_one_process_and_answers_quickly() {
         rate_per_second: None,
         ..SandboxOptions::default()
     };
-    let (before, begun) = (memory_mib(), tokio::time::Instant::now());
+    let (before, begun) = (memory_mib(), processor_seconds());
     let world = World::start(options).await;
-    let (memory, made) = (memory_mib() - before, begun.elapsed());
+    let (memory, made) = (memory_mib() - before, processor_seconds() - begun);
     let token = world.log_in().await;
     let (learners, courses) = (world.portal().learner_ids(), world.portal().course_ids());
     let mut paths = Vec::new();
@@ -92,16 +100,16 @@ async fn a_large_company_fits_into_one_process_and_answers_quickly() {
     );
     paths.extend((0..50).map(|page| format!("/users?_sort=id&_limit=200&_offset={}", page * 10)));
     let groups = [("learner", 0..300), ("course page", 300..350), ("page of users", 350..400)];
-    let mut sheet = format!("{memory} MiB, made in {made:?}\n");
+    let mut sheet = format!("{memory} MiB, made in {made:.1} s\n");
     for (name, range) in groups {
-        let (begun, count) = (tokio::time::Instant::now(), range.len());
+        let (begun, count) = (processor_seconds(), range.len());
         for path in &paths[range] {
             let answer = world.read_with(&token, path).await.expect("the portal answers");
             assert_eq!(answer.status(), 200, "{path}");
             assert!(!answer.bytes().await.expect("a body").is_empty());
         }
-        let per_second = count as f64 / begun.elapsed().as_secs_f64();
-        sheet.push_str(&format!("{name}: {per_second:.0} calls a second\n"));
+        let per_second = count as f64 / (processor_seconds() - begun).max(0.01);
+        sheet.push_str(&format!("{name}: {per_second:.0} calls a second of the processor, with its client\n"));
     }
     #[expect(clippy::print_stdout, reason = "the figures are what this is run for")]
     {
