@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
@@ -11,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{Failure, print_text, runtime};
 use crate::domain::chance::{Entropy, Generator};
 use crate::domain::time::{Clock, SystemClock};
-use crate::sandbox::{Sandbox, SandboxOptions};
+use crate::sandbox::{PortalHandle, QUIRKS, Sandbox, SandboxOptions};
 
 /// Where the fakes listen unless somebody says otherwise; the portal takes the first, HR the second, the chat the third.
 const PORT_BASE: u16 = 8490;
@@ -34,17 +35,48 @@ struct Start {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// How many learners there are; HR does not know the last one.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..=20_000))]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..=200_000))]
     learners: u32,
     /// How many courses there are.
-    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=200))]
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=2_000))]
     courses: u32,
+    /// How many enrolments there are at the start: four of five completed, some with a certificate.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=2_000_000))]
+    enrollments: u32,
+    /// How this Absorb differs: a quirk, or a quirk and its value; may be given several times. `--quirk list` shows all.
+    #[arg(long = "quirk", value_name = "NAME[=VALUE]")]
+    quirks: Vec<String>,
+    /// Plays a year of activity, which ends today.
+    #[arg(long)]
+    year: bool,
+    /// How fast the year goes by, in its seconds per second; or `max`.
+    #[arg(long, default_value = "86400", value_parser = Speed::parse, requires = "year")]
+    speed: Speed,
     /// The first of three ports: portal, HR, chat; 0 takes free ones.
     #[arg(long, default_value_t = PORT_BASE, value_parser = clap::value_parser!(u16).range(0..=65_533))]
     port_base: u16,
     /// The folder for the credentials, a file each; made when it is not there.
     #[arg(long, default_value = "credentials")]
     credentials: PathBuf,
+}
+
+/// How fast a year goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Speed {
+    /// So many seconds of the year in a second.
+    Times(u32),
+    /// As fast as the webhooks are taken.
+    Most,
+}
+
+impl Speed {
+    fn parse(text: &str) -> Result<Self, String> {
+        if text == "max" {
+            return Ok(Self::Most);
+        }
+        let times = text.parse().ok().filter(|times| (1..=31_536_000).contains(times));
+        times.map(Self::Times).ok_or_else(|| "1 to 31536000 seconds of the year per second, or max".to_owned())
+    }
 }
 
 /// What can happen in a running sandbox; the page of its portal has the same buttons.
@@ -61,6 +93,20 @@ enum Action {
     Certify {
         #[command(flatten)]
         who: WhoAndWhat,
+    },
+    /// Lets anything happen, and the portal sends its webhooks. Without a word, says what can happen.
+    #[command(after_help = "Example: learnsync sandbox happen department-created '' 'Field Service'")]
+    Happen {
+        /// What happens: one of the 24 events of Absorb, for example `credits`, or what no webhook tells, for example `score-corrected`.
+        event: Option<String>,
+        /// The learner: e-mail address, external id, employee number, id or full name; blank for anybody.
+        #[arg(default_value = "")]
+        learner: String,
+        /// The course; of a merge the learner who stays; else a name; blank for any.
+        #[arg(default_value = "")]
+        what: String,
+        #[command(flatten)]
+        at: At,
     },
     /// Presses Test Webhook, and shows what an administrator of Absorb sees.
     #[command(after_help = "Example: learnsync sandbox test-webhook")]
@@ -101,25 +147,80 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         None => runtime.block_on(play(&options.start)),
         Some(Action::Complete { who }) => runtime.block_on(press(&who.at, "complete", &who.fields())),
         Some(Action::Certify { who }) => runtime.block_on(press(&who.at, "certify", &who.fields())),
+        Some(Action::Happen { event: None, .. }) => print_text(&what_can_happen()),
+        Some(Action::Happen { event: Some(event), learner, what, at }) => {
+            runtime.block_on(press(at, "happen", &[("event", event), ("learner", learner), ("what", what)]))
+        }
         Some(Action::TestWebhook { at }) => runtime.block_on(press(at, "test", &[])),
         Some(Action::Webhook { url, at }) => runtime.block_on(press(at, "webhook", &[("url", url)])),
     }
 }
 
 async fn play(start: &Start) -> Result<(), Failure> {
+    if start.quirks.iter().any(|quirk| quirk == "list") {
+        return print_text(&all_quirks());
+    }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     // Another stream than the world's own: the same one would give new things the ids of old ones.
     let entropy: Arc<dyn Entropy> = Arc::new(Generator::seeded(!start.seed));
     let sandbox = Sandbox::start(start.options(), clock, entropy)
         .await
         .context("the sandbox cannot start (--port-base takes other ports)")?;
+    for quirk in &start.quirks {
+        let (name, value) = quirk.split_once('=').unwrap_or((quirk, ""));
+        sandbox.portal.set_quirk(name, value).map_err(|words| Failure::Configuration(format!("--quirk: {words}")))?;
+    }
     let hook = format!("http://127.0.0.1:8480/hooks/main/{WEBHOOK_TOKEN}");
     sandbox.portal.send_webhooks(crate::daemon::http_client()?, &hook);
     keep_credentials(&start.credentials, &sandbox)?;
     print_text(&story(start, &sandbox))?;
-    ended().await?;
+    let live = async {
+        if start.year {
+            play_year(&sandbox.portal, start.speed).await;
+        }
+        loop {
+            // Webhooks that a quirk delays go out when they are due.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            sandbox.portal.send(Vec::new()).await;
+        }
+    };
+    tokio::select! {
+        ended = ended() => ended?,
+        _ = live => {}
+    }
     sandbox.stop().await;
     Ok(())
+}
+
+/// Plays the year to its end, and sends its webhooks as it goes.
+async fn play_year(portal: &PortalHandle, speed: Speed) {
+    let mut year = portal.begin_year(match speed {
+        Speed::Times(times) => times,
+        Speed::Most => 0,
+    });
+    while let Some(at) = year.next_at() {
+        if let Speed::Times(times) = speed {
+            let wait_ms = at.0.saturating_sub(portal.calendar().0).max(0) / i64::from(times);
+            tokio::time::sleep(Duration::from_millis(wait_ms.unsigned_abs())).await;
+        }
+        let hooks = portal.play_next(&mut year).unwrap_or_default();
+        portal.send(hooks).await;
+    }
+    // The calendar shows today again.
+    let _nothing_is_left = portal.play_next(&mut year);
+    println!("The year is over.");
+}
+
+fn all_quirks() -> String {
+    let line = |quirk: &crate::sandbox::Quirk| {
+        format!("{:<22}{}\n{:22}takes {}; {} by default\n", quirk.name, quirk.doc, "", quirk.takes, quirk.default)
+    };
+    QUIRKS.iter().map(line).collect()
+}
+
+fn what_can_happen() -> String {
+    let line = |(word, event): &(&str, Option<&str>)| format!("{word:<36}{}\n", event.unwrap_or("no webhook tells"));
+    PortalHandle::deeds().iter().map(line).collect()
 }
 
 impl Start {
@@ -130,8 +231,9 @@ impl Start {
         };
         SandboxOptions {
             seed: self.seed,
-            learners: usize::try_from(self.learners).expect("clap took at most 20,000"),
-            courses: usize::try_from(self.courses).expect("clap took at most 200"),
+            learners: usize::try_from(self.learners).expect("clap took at most 200,000"),
+            courses: usize::try_from(self.courses).expect("clap took at most 2,000"),
+            enrollments: usize::try_from(self.enrollments).expect("clap took at most 2,000,000"),
             unknown_learners: 1,
             portal_address: address(0),
             hr_address: address(1),
@@ -156,6 +258,7 @@ fn keep_credentials(folder: &Path, sandbox: &Sandbox) -> Result<(), Failure> {
     for (name, secret) in [
         ("absorb_api_key", sandbox.portal.api_key()),
         ("absorb_password", sandbox.portal.password()),
+        ("absorb_client_secret", sandbox.portal.oauth_client_secret()),
         ("webhook_token", WEBHOOK_TOKEN.to_owned()),
         ("hr_api_key", sandbox.hr.api_key()),
         ("cheers_url", sandbox.chat.webhook_url()),
@@ -194,10 +297,12 @@ fn story(start: &Start, sandbox: &Sandbox) -> String {
     let shown = if start.credentials.is_absolute() { folder.to_string() } else { format!("$PWD/{folder}") };
     let at = if start.port_base == PORT_BASE { String::new() } else { format!(" --portal {portal}") };
     let username = sandbox.portal.username();
+    let client = sandbox.portal.oauth_client_id();
     let (count, course_count, seed) = (start.learners, start.courses, start.seed);
     format!(
         r#"learnsync sandbox: {count} made-up learners, {course_count} courses, seed {seed}
   fake Absorb portal  {portal}  with buttons: complete a course, Test Webhook
+                      OAuth client {client}
   fake BambooHR       {hr}  shows its rows
   fake Google Chat    {chat}  shows its messages
   credentials         {folder}/  one file each, for your eyes only

@@ -167,6 +167,12 @@ pub enum Area {
     Certificates,
     /// A learner's competencies.
     Competencies,
+    /// A learner's learning paths.
+    LearningPaths,
+    /// A learner's enrolments in the sessions of a course.
+    Sessions,
+    /// `/groups`.
+    Groups,
     /// `/courses`.
     Courses,
     /// `/departments`.

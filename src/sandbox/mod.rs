@@ -23,7 +23,7 @@ use crate::domain::time::Clock;
 pub use chat::{ChatHandle, ChatMessage};
 pub use faults::{Area, Gate, HrArea, HrFault, HrFaults, Pause, PortalFault, PortalFaults, Times, Wait};
 pub use hr::{HrHandle, HrRow};
-pub use portal::{ExpectedRow, HookBody, PortalHandle};
+pub use portal::{ExpectedRow, Happened, HookBody, PortalHandle, QUIRKS, Quirk, Year};
 
 use population::{Counts, Population};
 use server::Server;
@@ -39,6 +39,8 @@ pub struct SandboxOptions {
     pub courses: usize,
     /// How many facts exist before the start: completions of the last two years, some with a certificate.
     pub history: usize,
+    /// How many enrolments exist before the start, beside `history`: made all at once, for benchmarks.
+    pub enrollments: usize,
     /// How many of the learners HR does not know.
     pub unknown_learners: usize,
     /// How many of the learners are in HR twice.
@@ -63,6 +65,7 @@ impl Default for SandboxOptions {
             learners: 200,
             courses: 12,
             history: 0,
+            enrollments: 0,
             unknown_learners: 0,
             ambiguous_learners: 0,
             portal_address: loopback,

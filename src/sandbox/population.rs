@@ -9,11 +9,46 @@ use crate::domain::time::Timestamp;
 /// One day, in milliseconds.
 pub(super) const DAY_MS: i64 = 86_400_000;
 
+/// What sort of course; the words are those of `courseType`, SEEN in clients of Absorb
+/// (<https://github.com/krishna-pawar-catalystcr/absorb-connector>, <https://github.com/npezza93/absorb_api>).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CourseKind {
+    Online,
+    InstructorLed,
+    Curriculum,
+    Bundle,
+}
+
+impl CourseKind {
+    /// The word in the API.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Online => "OnlineCourse",
+            Self::InstructorLed => "InstructorLedCourse",
+            Self::Curriculum => "Curriculum",
+            Self::Bundle => "CourseBundle",
+        }
+    }
+
+    /// Half of all courses are online, and each six in a row hold all kinds.
+    fn of(index: usize) -> Self {
+        match index % 6 {
+            3 => Self::InstructorLed,
+            4 => Self::Curriculum,
+            5 => Self::Bundle,
+            _ => Self::Online,
+        }
+    }
+}
+
 /// One course of the portal.
 pub(super) struct Course {
     pub(super) id: Uuid,
+    pub(super) kind: CourseKind,
     pub(super) name: String,
     pub(super) external_id: String,
+    pub(super) is_active: bool,
+    pub(super) is_deleted: bool,
     /// The time that a learner spends in it: multiples of 15, so that hours have at most two decimals.
     pub(super) minutes: u32,
     /// Credits for completing it.
@@ -21,8 +56,9 @@ pub(super) struct Course {
     /// How long its certificate is valid, in years.
     pub(super) years_valid: Option<u32>,
     pub(super) added: Timestamp,
-    /// The enrolments in it, oldest first.
-    pub(super) enrollments: Vec<Uuid>,
+    pub(super) edited: Timestamp,
+    /// The positions of the enrolments in it, in the order of their ids: its pages are then slices.
+    pub(super) enrollments: Vec<u32>,
 }
 
 /// One user of the portal.
@@ -34,14 +70,18 @@ pub(super) struct Learner {
     pub(super) username: String,
     pub(super) external_id: Option<String>,
     pub(super) employee_number: Option<String>,
+    /// The position of the department; a user is in exactly one (SEEN second hand: <https://www.stitchflow.com/user-management/absorb-lms/api>).
+    pub(super) department: u32,
     pub(super) is_active: bool,
     pub(super) is_deleted: bool,
     pub(super) added: Timestamp,
     pub(super) edited: Timestamp,
-    /// The learner's facts, oldest first.
-    pub(super) enrollments: Vec<Uuid>,
-    pub(super) certificates: Vec<Uuid>,
-    pub(super) competencies: Vec<Uuid>,
+    /// The positions of the learner's facts, oldest first.
+    pub(super) enrollments: Vec<u32>,
+    pub(super) certificates: Vec<u32>,
+    pub(super) competencies: Vec<u32>,
+    pub(super) sessions: Vec<u32>,
+    pub(super) paths: Vec<u32>,
 }
 
 /// One employee of the HR system.
@@ -108,17 +148,22 @@ pub(super) fn pick<T: Copy>(chance: &dyn Entropy, list: &[T]) -> T {
     list[usize::try_from(chance.below(list.len() as u64)).expect("an index below a length is a usize")]
 }
 
-fn course(index: usize, now: Timestamp, chance: &dyn Entropy) -> Course {
+/// The course of this number as it is at the start, or when an administrator adds it.
+pub(super) fn course(index: usize, now: Timestamp, chance: &dyn Entropy) -> Course {
     let base = COURSES[index % COURSES.len()];
     let round = index / COURSES.len();
     Course {
         id: guid(chance),
+        kind: CourseKind::of(index),
         name: if round == 0 { base.to_owned() } else { format!("{base} {}", round + 1) },
+        is_active: true,
+        is_deleted: false,
         external_id: format!("C-{:04}", index + 1),
         minutes: pick(chance, &[15, 30, 45, 60, 90, 120]),
         credits: pick(chance, &[None, Some(1.0), Some(1.5), Some(2.0)]),
         years_valid: pick(chance, &[None, Some(1), Some(2), Some(3)]),
         added: now.plus_ms(-900 * DAY_MS),
+        edited: now.plus_ms(-900 * DAY_MS),
         enrollments: Vec::new(),
     }
 }
@@ -127,7 +172,8 @@ fn number(index: usize) -> String {
     format!("E{}", 10_001 + index)
 }
 
-fn learner(index: usize, now: Timestamp, chance: &dyn Entropy) -> Learner {
+/// The learner of this number as they are at the start, or when an administrator creates them.
+pub(super) fn learner(index: usize, now: Timestamp, chance: &dyn Entropy) -> Learner {
     let (first_name, last_name) = (pick(chance, &FIRST), pick(chance, &LAST));
     let plain = |name: &str| name.chars().filter(char::is_ascii_alphabetic).collect::<String>().to_lowercase();
     let email = format!("{}.{}{}@example.com", plain(first_name), plain(last_name), index + 1);
@@ -146,6 +192,7 @@ fn learner(index: usize, now: Timestamp, chance: &dyn Entropy) -> Learner {
         email: if index % 5 == 2 { email.replace("@example", "@Example") } else { email },
         external_id,
         employee_number,
+        department: 0,
         is_active: true,
         is_deleted: false,
         added,
@@ -153,6 +200,8 @@ fn learner(index: usize, now: Timestamp, chance: &dyn Entropy) -> Learner {
         enrollments: Vec::new(),
         certificates: Vec::new(),
         competencies: Vec::new(),
+        sessions: Vec::new(),
+        paths: Vec::new(),
     }
 }
 

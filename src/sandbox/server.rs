@@ -1,5 +1,6 @@
 //! The HTTP plumbing of the fakes: whole requests in, replies out, and the ways in which a reply can get lost.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -54,6 +55,19 @@ impl Request {
         fields.into_iter().find(|(key, _)| key == name).map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
     }
 
+    /// The fields of the form or of the flat JSON object that the body is; numbers and booleans as their text.
+    pub(super) fn fields(&self) -> BTreeMap<String, String> {
+        let text = |value: Value| match value {
+            Value::String(text) => text,
+            Value::Null => String::new(),
+            other => other.to_string(),
+        };
+        match self.json() {
+            Some(Value::Object(object)) => object.into_iter().map(|(key, value)| (key, text(value))).collect(),
+            _ => serde_urlencoded::from_bytes(&self.body).unwrap_or_default(),
+        }
+    }
+
     /// The body as JSON; `None` when it is not.
     pub(super) fn json(&self) -> Option<Value> {
         serde_json::from_slice(&self.body).ok()
@@ -88,6 +102,11 @@ impl Reply {
     /// A JSON body.
     pub(super) fn json(status: u16, body: &Value) -> Self {
         Self { body: body.to_string().into_bytes(), ..Self::empty(status) }.with("content-type", "application/json")
+    }
+
+    /// A JSON body that is written already.
+    pub(super) fn written(status: u16, body: Vec<u8>) -> Self {
+        Self { body, ..Self::empty(status) }.with("content-type", "application/json")
     }
 
     /// Text of any other type.

@@ -1,5 +1,12 @@
 //! The rules of the fakes, over real HTTP.
 
+mod happenings;
+mod large;
+mod oauth;
+mod quirks;
+mod webhooks;
+mod year;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -1,5 +1,7 @@
 //! The client against a portal on the loopback interface.
 
+mod conformance;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Mutex;

@@ -4,8 +4,10 @@
 use std::sync::{Mutex, PoisonError};
 
 use learnsync_sdk::nearest;
+use uuid::Uuid;
 
 use super::data::Data;
+use super::deeds::DEEDS;
 use super::{HookBody, Portal, PortalHandle};
 use crate::sandbox::population::{Course, Learner};
 use crate::sandbox::server::{Reply, Request, escape, page};
@@ -37,7 +39,7 @@ impl Webhook {
     }
 
     /// Sends a webhook as Absorb does: once, whatever comes back. Says what came back.
-    async fn send(&self, hook: HookBody) -> Result<String, String> {
+    pub(super) async fn send(&self, hook: HookBody) -> Result<String, String> {
         let url = self.url();
         let mut request = self.http.post(&url).body(hook.body);
         if !hook.content_type.is_empty() {
@@ -103,9 +105,19 @@ impl Portal {
                         _ => (handle.award_certificate(&found.learner, &found.course), "earned the certificate of"),
                     };
                     let happened = format!("{} {verb} {}.", found.learner_name, found.course_name);
-                    Outcome::of(&happened, webhook.send(hook).await)
+                    Outcome::of(&happened, tell(webhook, handle.post(vec![hook])).await)
                 }
             },
+            "happen" => {
+                let (deed, learner, what) = (request.form("event"), request.form("learner"), request.form("what"));
+                match handle.happen(&deed, &learner, &what) {
+                    Err(words) => Outcome::Refused(words),
+                    Ok(happened) if happened.hooks.is_empty() => {
+                        Outcome::Done(format!("{} No webhook tells of it.", happened.words))
+                    }
+                    Ok(happened) => Outcome::of(&happened.words, tell(webhook, handle.post(happened.hooks)).await),
+                }
+            }
             "test" => match webhook.send(handle.test_hook()).await {
                 Ok(said) => Outcome::Done(said),
                 Err(said) => Outcome::Untold(said),
@@ -119,6 +131,7 @@ impl Portal {
     fn find(&self, learner: &str, course: &str) -> Result<Found, String> {
         let data = self.data();
         let (learner, course) = (find_learner(&data, learner)?, find_course(&data, course)?);
+        let (learner, course) = (data.learner(learner), data.course(course));
         Ok(Found {
             learner: learner.id.to_string(),
             learner_name: name_of(learner),
@@ -126,6 +139,20 @@ impl Portal {
             course_name: course.name.clone(),
         })
     }
+}
+
+/// Sends what goes out now, and says what came back.
+async fn tell(webhook: &Webhook, hooks: Vec<HookBody>) -> Result<String, String> {
+    let (mut said, mut is_lost) = (Vec::new(), false);
+    for hook in hooks {
+        let sent = webhook.send(hook).await;
+        is_lost |= sent.is_err();
+        said.push(sent.unwrap_or_else(|words| words));
+    }
+    if said.is_empty() {
+        said.push("Its webhook did not go out now: a quirk holds or drops it.".to_owned());
+    }
+    if is_lost { Err(said.join(" ")) } else { Ok(said.join(" ")) }
 }
 
 fn save(webhook: &Webhook, url: String) -> Outcome {
@@ -150,39 +177,50 @@ pub(super) fn name_of(learner: &Learner) -> String {
     format!("{} {}", learner.first_name, learner.last_name)
 }
 
-/// By e-mail, external id, employee number, id or full name; letters of any case.
-fn find_learner<'a>(data: &'a Data, word: &str) -> Result<&'a Learner, String> {
+/// The position of a learner, by e-mail, external id, employee number, id or full name; letters of any case.
+///
+/// # Errors
+/// In words, when there is none or more than one.
+pub(super) fn find_learner(data: &Data, word: &str) -> Result<u32, String> {
+    if let Ok(id) = Uuid::parse_str(word) {
+        return data.find_learner(id).ok_or_else(|| format!("The portal knows no learner \"{word}\""));
+    }
     let is = |text: &str| text.eq_ignore_ascii_case(word);
+    let name = word.to_lowercase();
     let is_meant = |learner: &Learner| {
         is(&learner.email)
             || learner.external_id.as_deref().is_some_and(is)
             || learner.employee_number.as_deref().is_some_and(is)
-            || is(&learner.id.to_string())
-            || name_of(learner).to_lowercase() == word.to_lowercase()
+            || name_of(learner).to_lowercase() == name
     };
-    let there = || data.learners.iter().filter(|learner| !learner.is_deleted);
-    let found: Vec<&Learner> = there().filter(|learner| is_meant(learner)).collect();
+    let there = || (0..).zip(&data.learners).filter(|(_, learner)| !learner.is_deleted);
+    let found: Vec<(u32, &Learner)> = there().filter(|(_, learner)| is_meant(learner)).collect();
     match found.as_slice() {
-        [one] => Ok(one),
+        [(at, _)] => Ok(*at),
         [] => {
-            let hint = nearest(word, there().map(|learner| (learner.email.as_str(), learner.email.as_str())))
+            let emails = there().map(|(_, learner): (u32, _)| (learner.email.as_str(), learner.email.as_str()));
+            let hint = nearest(word, emails)
                 .map_or_else(|| "the portal's page lists all".to_owned(), |near| format!("did you mean \"{near}\"?"));
             Err(format!("The portal knows no learner \"{word}\", {hint}"))
         }
         several => {
-            let emails: Vec<&str> = several.iter().map(|learner| learner.email.as_str()).collect();
+            let emails: Vec<&str> = several.iter().map(|(_, learner)| learner.email.as_str()).collect();
             Err(format!("{} learners are called \"{word}\", say which: {}", several.len(), emails.join(", ")))
         }
     }
 }
 
-/// By name, external id or id.
-fn find_course<'a>(data: &'a Data, word: &str) -> Result<&'a Course, String> {
+/// The position of a course, by name, external id or id.
+///
+/// # Errors
+/// In words, when there is none.
+pub(super) fn find_course(data: &Data, word: &str) -> Result<u32, String> {
     let is = |text: &str| text.eq_ignore_ascii_case(word);
-    let found =
-        data.courses.iter().find(|course| is(&course.name) || is(&course.external_id) || is(&course.id.to_string()));
+    let there = || (0..).zip(&data.courses).filter(|(_, course)| !course.is_deleted);
+    let is_meant = |course: &Course| is(&course.name) || is(&course.external_id) || is(&course.id.to_string());
+    let found = there().find(|(_, course)| is_meant(course)).map(|(at, _)| at);
     found.ok_or_else(|| {
-        let names: Vec<&str> = data.courses.iter().map(|course| course.name.as_str()).collect();
+        let names: Vec<&str> = there().map(|(_, course): (u32, _)| course.name.as_str()).collect();
         let hint = nearest(word, names.iter().map(|name| (*name, *name)))
             .map_or_else(|| format!("there are {}", names.join(", ")), |near| format!("did you mean \"{near}\"?"));
         format!("The portal has no course \"{word}\", {hint}")
@@ -195,11 +233,16 @@ pub(super) fn forms(data: &Data, webhook: Option<&Webhook>) -> String {
     let option = |value: &str, shown: &str| format!("<option value=\"{}\">{}", escape(value), escape(shown));
     let there = data.learners.iter().filter(|learner| !learner.is_deleted).take(OFFERED_LEARNERS_MAX);
     let learners: String = there.map(|learner| option(&learner.email, &name_of(learner))).collect();
-    let courses: String = data.courses.iter().map(|course| option(&course.name, &course.name)).collect();
+    let courses = data.courses.iter().filter(|course| !course.is_deleted);
+    let courses: String = courses.map(|course| option(&course.name, &course.name)).collect();
+    let deeds: String = DEEDS.iter().map(|row| option(row.word, row.event.unwrap_or(row.word))).collect();
     format!(
         "<form method=post action=/sandbox/complete><p><select name=learner>{learners}</select> \
          <select name=course>{courses}</select> <button>Complete the course</button> \
          <button formaction=/sandbox/certify>Award the certificate</button></form>\
+         <form method=post action=/sandbox/happen><p><select name=event>{deeds}</select> \
+         <input name=learner size=30 placeholder=\"learner: any\"> <input name=what size=30 placeholder=\"what: any\"> \
+         <button>Let it happen</button></form>\
          <form method=post action=/sandbox/webhook><p>Webhook URL <input name=url size=70 value=\"{}\"> \
          <button>Save</button> <button formaction=/sandbox/test>Test Webhook</button></form>",
         escape(&webhook.url())

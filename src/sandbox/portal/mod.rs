@@ -2,11 +2,21 @@
 
 mod admin;
 mod api;
+mod bulk;
+mod clock;
+mod control;
 mod data;
+mod deeds;
 mod hooks;
+mod outbox;
 mod page;
+mod quirks;
+mod session;
+mod shape;
+mod shelf;
+mod truth;
+mod year;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -19,36 +29,43 @@ use super::faults::PortalFaults;
 use super::hr::HrHandle;
 use super::population::{Course, DAY_MS, Learner, guid, pick};
 use super::server::Service;
-use crate::domain::chance::Entropy;
+use crate::domain::chance::{Entropy, Generator};
 use crate::domain::time::{Clock, Timestamp};
 use admin::Webhook;
-use data::{Certificate, Competency, Data, Fact, status};
-use hooks::Event;
+use clock::PortalClock;
+use data::{Data, Department, Group};
+use deeds::{Act, Moment, Subject, deed_named};
+use hooks::{Event, Writing};
+use outbox::Outbox;
+use quirks::{Correlation, Quirks};
+use session::Grants;
 
 pub use hooks::HookBody;
+pub use quirks::{QUIRKS, Quirk};
+pub use truth::ExpectedRow;
+pub use year::Year;
 
-/// One row that HR must hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExpectedRow {
-    /// The employee number of the person whose row it is.
-    pub employee_number: String,
-    /// `training`, or `table:<name>`.
-    pub object: String,
-    /// The fields that the default mapping fills, as HR's API would give them; the mark is not among them.
-    pub fields: BTreeMap<String, String>,
-}
+/// The name of the administrator, of the API and of the buttons.
+const ADMIN: &str = "learnsync.admin";
 
 /// The portal behind its server.
 struct Portal {
     data: Mutex<Data>,
+    grants: Mutex<Grants>,
     faults: PortalFaults,
+    quirks: Quirks,
+    outbox: Outbox,
+    seed: u64,
     api_key: Uuid,
     client: Uuid,
     password: String,
-    rate_per_second: Option<u32>,
-    rate_burst: u32,
-    clock: Arc<dyn Clock>,
+    oauth: Credentials,
+    /// The administrator's own id: `adminId` of admin events.
+    admin: Uuid,
+    clock: PortalClock,
     entropy: Arc<dyn Entropy>,
+    /// Counts calls with a valid token, for the quirk `transient401`.
+    authorized: AtomicU64,
     logins: AtomicU64,
     calls: AtomicU64,
     /// Where its own buttons send webhooks; without it, it has none.
@@ -60,15 +77,55 @@ impl Portal {
         self.data.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The time, to the second: Absorb's answers carry no more.
+    fn grants(&self) -> MutexGuard<'_, Grants> {
+        self.grants.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When things happen now.
     fn now(&self) -> Timestamp {
-        let now = self.clock.now().0;
-        Timestamp(now - now.rem_euclid(1_000))
+        self.clock.calendar()
     }
 
     fn new_id(&self) -> Uuid {
         guid(self.entropy.as_ref())
     }
+
+    fn moment(&self) -> Moment {
+        let hidden_reads = self.faults.early_reads().max(self.quirks.state().hook_early);
+        Moment { at: self.now(), hidden_reads }
+    }
+
+    fn oauth_client(&self) -> Uuid {
+        self.oauth.client
+    }
+
+    fn oauth_secret(&self) -> &str {
+        &self.oauth.secret
+    }
+
+    /// Writes the webhooks of one act, each in its own dialect.
+    fn write(&self, events: &[Event]) -> Vec<HookBody> {
+        let (quirks, chance) = (self.quirks.state(), self.entropy.as_ref());
+        let mut shared = None;
+        let mut bodies = Vec::new();
+        for event in events {
+            let dialect = quirks.hook_dialect.unwrap_or_else(|| pick(chance, &['A', 'B', 'C', 'D', 'E']));
+            let correlation = match quirks.hook_correlation {
+                Correlation::Distinct => Some(hooks::correlation(chance)),
+                Correlation::Shared => Some(*shared.get_or_insert_with(|| hooks::correlation(chance))),
+                Correlation::Missing => None,
+            };
+            let writing = Writing { dialect, ids: quirks.hook_ids, correlation, client: self.client };
+            bodies.push(hooks::spell(event, &writing, chance));
+        }
+        bodies
+    }
+}
+
+/// What a program needs for OAuth.
+struct Credentials {
+    client: Uuid,
+    secret: String,
 }
 
 /// What a program that runs the sandbox can see and do in the portal. Ids are texts, as in the API.
@@ -79,12 +136,13 @@ pub struct PortalHandle {
     hr: HrHandle,
 }
 
-/// Where a fact goes in the learner's time: now, or in the history before the start.
-#[derive(Clone, Copy)]
-struct Moment {
-    at: Timestamp,
-    /// How many reads miss it.
-    hidden_reads: u32,
+/// What came of something that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Happened {
+    /// What happened, in one sentence.
+    pub words: String,
+    /// The webhooks that tell of it, unsent; none when Absorb has no event for it.
+    pub hooks: Vec<HookBody>,
 }
 
 impl PortalHandle {
@@ -95,23 +153,54 @@ impl PortalHandle {
         (address, clock, entropy): (SocketAddr, Arc<dyn Clock>, Arc<dyn Entropy>),
         hr: HrHandle,
     ) -> Self {
-        let departments = ["Sandbox Industries", "Operations", "Office"].map(|name| (guid(chance), name)).to_vec();
+        let since = clock.now().plus_ms(-900 * DAY_MS);
+        let departments = ["Sandbox Industries", "Operations", "Office"].map(|name| (guid(chance), name.to_owned()));
+        let department = |(at, (id, name)): (usize, (Uuid, String))| {
+            let parent = (at > 0).then_some(0);
+            Department { id, name, parent, is_deleted: false, added: since, edited: since }
+        };
+        let mut data = Data::new(learners, courses, departments.into_iter().enumerate().map(department).collect());
+        let (api_key, client, password) = (guid(chance), guid(chance), guid(chance).simple().to_string());
+        // A stream of its own, so that the worlds of seeds that tests know stay as they are.
+        let later = Generator::seeded(options.seed ^ 0x6f61_7574_6821);
+        let oauth = Credentials { client: guid(&later), secret: guid(&later).simple().to_string() };
+        let admin = guid(&later);
+        for (name, members) in [("All learners", None), ("First aiders", Some((0..).step_by(7).take(3).collect()))] {
+            let members: Option<Vec<u32>> = members;
+            let members =
+                members.map(|list| list.into_iter().filter(|at| (*at as usize) < data.learners.len()).collect());
+            let id = guid(&later);
+            data.groups.push(Group {
+                id,
+                name: name.to_owned(),
+                members,
+                is_deleted: false,
+                added: since,
+                edited: since,
+            });
+        }
         let portal = Portal {
-            data: Mutex::new(Data::new(learners, courses, departments)),
+            data: Mutex::new(data),
+            grants: Mutex::default(),
             faults: PortalFaults::default(),
-            api_key: guid(chance),
-            client: guid(chance),
-            password: guid(chance).simple().to_string(),
-            rate_per_second: options.rate_per_second,
-            rate_burst: options.rate_burst,
-            clock,
+            quirks: Quirks::new(options.rate_per_second, options.rate_burst),
+            outbox: Outbox::default(),
+            seed: options.seed,
+            api_key,
+            client,
+            password,
+            oauth,
+            admin,
+            clock: PortalClock::new(clock),
             entropy,
+            authorized: AtomicU64::new(0),
             logins: AtomicU64::new(0),
             calls: AtomicU64::new(0),
             webhook: OnceLock::new(),
         };
         let handle = Self { portal: Arc::new(portal), address, hr };
         handle.make_history(options.history, chance);
+        handle.portal.data().fill(options.enrollments, options.seed, handle.portal.now());
         handle
     }
 
@@ -132,10 +221,10 @@ impl PortalHandle {
             let (learner, course) = (below(data.learners.len()), below(data.courses.len()));
             let at = now.plus_ms(-i64::from(1 + below(700)) * DAY_MS);
             let moment = Moment { at, hidden_reads: 0 };
-            let enrollment = self.complete(&mut data, (learner, course), moment, guid(chance));
+            let enrollment = data.complete((learner, course), moment, guid(chance));
             made += 1;
             if made < facts && made % 3 == 0 {
-                self.certify(&mut data, enrollment, moment, guid(chance));
+                data.certify(enrollment, moment, guid(chance));
                 made += 1;
             }
         }
@@ -172,13 +261,25 @@ impl PortalHandle {
     /// The admin account.
     #[must_use]
     pub fn username(&self) -> String {
-        "learnsync.admin".to_owned()
+        ADMIN.to_owned()
     }
 
     /// The admin account's password.
     #[must_use]
     pub fn password(&self) -> String {
         self.portal.password.clone()
+    }
+
+    /// The client id of OAuth.
+    #[must_use]
+    pub fn oauth_client_id(&self) -> String {
+        self.portal.oauth_client().to_string()
+    }
+
+    /// The client secret of OAuth.
+    #[must_use]
+    pub fn oauth_client_secret(&self) -> String {
+        self.portal.oauth_secret().to_owned()
     }
 
     /// The ids of all learners that exist, in the order of the seed.
@@ -199,8 +300,9 @@ impl PortalHandle {
     pub fn completions_of(&self, learner: &str) -> Vec<String> {
         let data = self.portal.data();
         let Some(learner) = position(&data, learner) else { return Vec::new() };
-        let is_complete = |id: &&Uuid| data.enrollments.get(id).is_some_and(|row| row.completed.is_some());
-        data.learner(learner).enrollments.iter().filter(is_complete).map(Uuid::to_string).collect()
+        let is_complete = |at: &&u32| data.enrollments.get(**at).is_some_and(|row| row.completed.is_some());
+        let completed = data.learner(learner).enrollments.iter().filter(is_complete);
+        completed.map(|at| data.enrollments.id(*at).to_string()).collect()
     }
 
     /// The ids of a learner's certificates, oldest first.
@@ -208,7 +310,7 @@ impl PortalHandle {
     pub fn certificates_of(&self, learner: &str) -> Vec<String> {
         let data = self.portal.data();
         let Some(learner) = position(&data, learner) else { return Vec::new() };
-        data.learner(learner).certificates.iter().map(Uuid::to_string).collect()
+        data.learner(learner).certificates.iter().map(|at| data.certificates.id(*at).to_string()).collect()
     }
 
     /// The learner completes the course now. A course that was completed before is taken again, as a new enrolment.
@@ -222,8 +324,8 @@ impl PortalHandle {
         {
             let mut data = self.portal.data();
             if let Some(place) = places(&data, learner, course) {
-                let enrollment = self.complete(&mut data, place, self.moment(), self.portal.new_id());
-                ids.push(("enrollmentId", enrollment));
+                let enrollment = data.complete(place, self.portal.moment(), self.portal.new_id());
+                ids.push(("enrollmentId", data.enrollments.id(enrollment)));
             }
         }
         self.hook(name, learner, ids)
@@ -238,11 +340,8 @@ impl PortalHandle {
         {
             let mut data = self.portal.data();
             if let Some(place) = places(&data, learner, course) {
-                let enrollment = match self.certifiable(&data, place) {
-                    Some(enrollment) => enrollment,
-                    None => self.complete(&mut data, place, self.moment(), self.portal.new_id()),
-                };
-                ids.push(("certificateId", self.certify(&mut data, enrollment, self.moment(), self.portal.new_id())));
+                let at = data.award_certificate(place, self.portal.moment(), self.portal.entropy.as_ref());
+                ids.push(("certificateId", data.certificates.id(at)));
             }
         }
         self.hook("Certificate Awarded", learner, ids)
@@ -253,20 +352,76 @@ impl PortalHandle {
     /// Returns the webhook, unsent; as for `complete_course`.
     #[must_use]
     pub fn award_competency(&self, learner: &str, name: &str) -> HookBody {
-        let (id, moment) = (self.portal.new_id(), self.moment());
-        let fresh = self.portal.new_id();
-        let mut data = self.portal.data();
-        let definition = *data.definitions.entry(name.to_owned()).or_insert(fresh);
-        if let Some(learner) = position(&data, learner) {
-            let name = name.to_owned();
-            let competency =
-                Competency { learner, definition, name, acquired: moment.at, hidden_reads: moment.hidden_reads };
-            data.competencies.insert(id, competency);
-            data.learners[learner as usize].competencies.push(id);
-            data.note(Fact::Competency(id));
+        let mut ids = Vec::new();
+        {
+            let mut data = self.portal.data();
+            if let Some(learner) = position(&data, learner) {
+                let (moment, chance) = (self.portal.moment(), self.portal.entropy.as_ref());
+                let (id, definition) = data.award_competency(learner, name, moment, chance);
+                ids = vec![("competencyId", id), ("competencyDefinitionId", definition)];
+            }
         }
+        self.hook("Competency Awarded", learner, ids)
+    }
+
+    /// Lets one thing happen: `deed` is its word, for example `department-created`, or the display name of its event. `learner` is found
+    /// by e-mail address, external id, employee number, id or full name; `what` is the course, for a merge the learner who stays, else a
+    /// name. What is left blank is picked at random.
+    ///
+    /// # Errors
+    /// In words, when there is no such deed, learner or course, or when it cannot happen.
+    pub fn happen(&self, deed: &str, learner: &str, what: &str) -> Result<Happened, String> {
+        let row = deed_named(deed)?;
+        let moment = self.portal.moment();
+        let mut data = self.portal.data();
+        let learner = if learner.is_empty() { None } else { Some(admin::find_learner(&data, learner)?) };
+        let what = Some(what.to_owned()).filter(|what| !what.is_empty());
+        let subject = Subject { learner, what, course: None };
+        let (admin, chance) = (self.portal.admin, self.portal.entropy.as_ref());
+        let done = Act { data: &mut data, moment, admin, chance }.perform(row, &subject)?;
         drop(data);
-        self.hook("Competency Awarded", learner, vec![("competencyId", id), ("competencyDefinitionId", definition)])
+        Ok(Happened { words: done.words, hooks: self.portal.write(&done.events) })
+    }
+
+    /// The words of all that can happen, each with the display name of its event.
+    #[must_use]
+    pub fn deeds() -> Vec<(&'static str, Option<&'static str>)> {
+        deeds::DEEDS.iter().map(|row| (row.word, row.event)).collect()
+    }
+
+    /// Sets one quirk, by the name and value of `--quirk`.
+    ///
+    /// # Errors
+    /// In words, when there is no such quirk or value.
+    pub fn set_quirk(&self, name: &str, value: &str) -> Result<(), String> {
+        self.portal.quirks.set(name, value)
+    }
+
+    /// All quirks at their defaults again.
+    pub fn reset_quirks(&self) {
+        self.portal.quirks.reset();
+    }
+
+    /// Moves the portal's clock ahead: tokens age, held webhooks come due.
+    pub fn advance(&self, seconds: u32) {
+        self.portal.clock.advance(seconds);
+    }
+
+    /// Hands webhooks to the portal; what goes out now, after the quirks. None for those that waited only.
+    #[must_use]
+    pub fn post(&self, hooks: Vec<HookBody>) -> Vec<HookBody> {
+        let (now, chance) = (self.portal.clock.now(), self.portal.entropy.as_ref());
+        self.portal.outbox.post(hooks, &self.portal.quirks.state(), now, chance)
+    }
+
+    /// Sends webhooks, and those that have waited long enough, once each; how many were acknowledged. Without `send_webhooks` none is.
+    pub async fn send(&self, hooks: Vec<HookBody>) -> usize {
+        let mut acknowledged = 0;
+        let Some(webhook) = self.portal.webhook.get() else { return acknowledged };
+        for hook in self.post(hooks) {
+            acknowledged += usize::from(webhook.send(hook).await.is_ok());
+        }
+        acknowledged
     }
 
     /// What the Test Webhook button sends.
@@ -291,7 +446,8 @@ impl PortalHandle {
     fn correct(&self, enrollment: &str, change: impl FnOnce(&mut data::Enrollment)) -> bool {
         let now = self.portal.now();
         let mut data = self.portal.data();
-        let Some(row) = data.enrollments.get_mut(&parsed(enrollment)) else { return false };
+        let at = data.enrollments.find(parsed(enrollment));
+        let Some(row) = at.and_then(|at| data.enrollments.get_mut(at)) else { return false };
         change(row);
         row.edited = now;
         true
@@ -329,65 +485,14 @@ impl PortalHandle {
 
     /// An enrolment is deleted, with its certificate; false when there is no such enrolment.
     pub fn delete_enrollment(&self, enrollment: &str) -> bool {
-        self.portal.data().delete_enrollment(parsed(enrollment))
+        let mut data = self.portal.data();
+        data.enrollments.find(parsed(enrollment)).is_some_and(|at| data.delete_enrollment(at))
     }
 
     /// A certificate is revoked; false when there is no such certificate.
     pub fn delete_certificate(&self, certificate: &str) -> bool {
-        self.portal.data().delete_certificate(parsed(certificate))
-    }
-
-    /// How many facts the portal holds: completions, certificates and competencies of learners that exist.
-    #[must_use]
-    pub fn records_total(&self) -> usize {
-        let data = self.portal.data();
-        let exists = |learner: u32| !data.learner(learner).is_deleted;
-        data.enrollments.values().filter(|row| row.completed.is_some() && exists(row.learner)).count()
-            + data.certificates.values().filter(|row| exists(row.learner)).count()
-            + data.competencies.values().filter(|row| exists(row.learner)).count()
-    }
-
-    /// By record key, for example `completion/<id>`: the rows that an HR system that is true to this LMS holds with the default mapping.
-    ///
-    /// Learners whom HR does not know, or knows twice, and courses without a training type have none. Dates are those of UTC.
-    #[must_use]
-    pub fn expected_rows(&self) -> BTreeMap<String, ExpectedRow> {
-        let data = self.portal.data();
-        let numbers: Vec<Option<String>> = data.learners.iter().map(|learner| self.employee_number(learner)).collect();
-        let number = |learner: u32| numbers[learner as usize].clone();
-        let types: Vec<Option<u32>> = data.courses.iter().map(|course| self.hr.hr().type_named(&course.name)).collect();
-        let mut rows = BTreeMap::new();
-        for (id, row) in &data.enrollments {
-            let (Some(employee_number), Some(completed)) = (number(row.learner), row.completed) else { continue };
-            let Some(type_id) = types[row.course as usize] else { continue };
-            let fields = texts([
-                ("completed", Some(date(completed))),
-                ("type", Some(type_id.to_string())),
-                ("hours", Some((f64::from(row.minutes) / 60.0).to_string())),
-                ("credits", row.credits.map(|credits| credits.to_string())),
-            ]);
-            let object = "training".to_owned();
-            rows.insert(format!("completion/{id}"), ExpectedRow { employee_number, object, fields });
-        }
-        for (id, row) in &data.certificates {
-            let Some(employee_number) = number(row.learner) else { continue };
-            let course = &data.course(row.course).name;
-            let fields = texts([
-                ("certification", Some(course.clone())),
-                ("issued", Some(date(row.acquired))),
-                ("expires", row.expires.map(date)),
-                ("course", Some(course.clone())),
-            ]);
-            let object = "table:customCertifications".to_owned();
-            rows.insert(format!("certificate/{id}"), ExpectedRow { employee_number, object, fields });
-        }
-        for (id, row) in &data.competencies {
-            let Some(employee_number) = number(row.learner) else { continue };
-            let fields = texts([("competency", Some(row.name.clone())), ("awarded", Some(date(row.acquired)))]);
-            let object = "table:customCompetencies".to_owned();
-            rows.insert(format!("competency/{id}"), ExpectedRow { employee_number, object, fields });
-        }
-        rows
+        let mut data = self.portal.data();
+        data.certificates.find(parsed(certificate)).is_some_and(|at| data.delete_certificate(at))
     }
 
     /// The faults.
@@ -408,81 +513,16 @@ impl PortalHandle {
         self.portal.calls.load(Ordering::Relaxed)
     }
 
-    fn moment(&self) -> Moment {
-        Moment { at: self.portal.now(), hidden_reads: self.portal.faults.early_reads() }
-    }
-
     fn hook(&self, name: &'static str, learner: &str, ids: Vec<(&'static str, Uuid)>) -> HookBody {
-        let chance = self.portal.entropy.as_ref();
-        let dialect = pick(chance, &['A', 'B', 'C', 'D', 'E']);
-        hooks::spell(&Event { name, user: parsed(learner), ids }, dialect, self.portal.client, chance)
-    }
-
-    fn complete(&self, data: &mut Data, (learner, course): (u32, u32), moment: Moment, fresh: Uuid) -> Uuid {
-        let open = data.active_enrollment(learner, course);
-        let open = open.filter(|id| data.enrollments.get(id).is_some_and(|row| row.status != status::COMPLETE));
-        let id = open.unwrap_or_else(|| {
-            data.enroll(fresh, learner, course, moment.at);
-            fresh
-        });
-        let (minutes, credits) = (data.course(course).minutes, data.course(course).credits);
-        // From the id, so that a history of the same seed has the same scores.
-        let score = 70.0 + (id.as_u128() % 31) as f64;
-        if let Some(row) = data.enrollments.get_mut(&id) {
-            row.status = status::COMPLETE;
-            row.score = Some(score);
-            row.minutes = minutes;
-            row.credits = credits;
-            row.started = Some(row.started.unwrap_or(row.added));
-            row.completed = Some(moment.at);
-            row.edited = moment.at;
-            row.hidden_reads = moment.hidden_reads;
-        }
-        data.note(Fact::Completion(id));
-        id
-    }
-
-    /// The newest completed enrolment that has no certificate yet.
-    fn certifiable(&self, data: &Data, (learner, course): (u32, u32)) -> Option<Uuid> {
-        let open = |id: &&Uuid| {
-            let row = data.enrollments.get(id);
-            row.is_some_and(|row| row.course == course && row.completed.is_some() && row.certificate.is_none())
-        };
-        data.learner(learner).enrollments.iter().rev().find(open).copied()
-    }
-
-    fn certify(&self, data: &mut Data, enrollment: Uuid, moment: Moment, id: Uuid) -> Uuid {
-        let Some(row) = data.enrollments.get_mut(&enrollment) else { return id };
-        row.certificate = Some(id);
-        row.edited = moment.at;
-        let (learner, course) = (row.learner, row.course);
-        let acquired = moment.at.plus_ms(-moment.at.0.rem_euclid(DAY_MS));
-        let expires = data.course(course).years_valid.map(|years| years_later(acquired, years));
-        let hidden_reads = moment.hidden_reads;
-        let certificate = Certificate { enrollment, learner, course, acquired, expires, notes: None, hidden_reads };
-        data.certificates.insert(id, certificate);
-        data.learners[learner as usize].certificates.push(id);
-        data.note(Fact::Certificate(id));
-        id
-    }
-
-    fn employee_number(&self, learner: &Learner) -> Option<String> {
-        if learner.is_deleted {
-            return None;
-        }
-        let known = learnsync_sdk::Learner {
-            external_id: learner.external_id.clone(),
-            employee_number: learner.employee_number.clone(),
-            email: Some(learner.email.clone()),
-            ..learnsync_sdk::Learner::default()
-        };
-        self.hr.hr().find(&known).map(|employee| employee.employee_number)
+        let admin = name.ends_with("Admin").then_some(self.portal.admin);
+        let event = Event { name, user: Some(parsed(learner)), admin, ids };
+        self.portal.write(&[event]).pop().expect("one event has one body")
     }
 }
 
 /// A GUID; the nil one for anything else, which nothing has.
 fn parsed(id: &str) -> Uuid {
-    Uuid::parse_str(id).unwrap_or(Uuid::nil())
+    Uuid::parse_str(id).unwrap_or_default()
 }
 
 fn position(data: &Data, learner: &str) -> Option<u32> {
@@ -490,11 +530,7 @@ fn position(data: &Data, learner: &str) -> Option<u32> {
 }
 
 fn places(data: &Data, learner: &str, course: &str) -> Option<(u32, u32)> {
-    Some((position(data, learner)?, *data.course_at.get(&parsed(course))?))
-}
-
-fn date(at: Timestamp) -> String {
-    at.utc().date_naive().to_string()
+    Some((position(data, learner)?, data.find_course(parsed(course))?))
 }
 
 fn years_later(at: Timestamp, years: u32) -> Timestamp {
@@ -503,8 +539,4 @@ fn years_later(at: Timestamp, years: u32) -> Timestamp {
     // The 29th of February becomes the 28th.
     let later = date.with_year(year).or_else(|| date.pred_opt().and_then(|date| date.with_year(year)));
     later.map_or(at, |date| Timestamp::from(date.and_time(NaiveTime::MIN).and_utc()))
-}
-
-fn texts<const N: usize>(fields: [(&str, Option<String>); N]) -> BTreeMap<String, String> {
-    fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }

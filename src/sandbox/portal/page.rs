@@ -7,12 +7,11 @@ use crate::sandbox::server::{Reply, page};
 
 /// Counts, and the last 200 facts.
 pub(super) fn show(data: &Data, webhook: Option<&Webhook>, logins: u64, calls: u64) -> Reply {
-    let completions = data.enrollments.values().filter(|enrollment| enrollment.completed.is_some()).count();
     let counts = [
         ("Learners", data.learners.len().to_string()),
         ("Courses", data.courses.len().to_string()),
         ("Enrolments", data.enrollments.len().to_string()),
-        ("Completed", completions.to_string()),
+        ("Completed", data.completions.to_string()),
         ("Certificates", data.certificates.len().to_string()),
         ("Competencies", data.competencies.len().to_string()),
         ("Logins", logins.to_string()),
@@ -35,18 +34,18 @@ fn row(data: &Data, fact: Fact) -> Option<Vec<String>> {
         vec![kind.to_owned(), id.to_string(), name, what.to_owned(), when.to_string()]
     };
     match fact {
-        Fact::Completion(id) => {
-            let enrollment = data.enrollments.get(&id)?;
+        Fact::Completion(at) => {
+            let (id, enrollment) = (data.enrollments.id(at), data.enrollments.get(at)?);
             let course = data.course(enrollment.course);
             Some(line("completion", id, enrollment.learner, &course.name, enrollment.completed?))
         }
-        Fact::Certificate(id) => {
-            let certificate = data.certificates.get(&id)?;
+        Fact::Certificate(at) => {
+            let (id, certificate) = (data.certificates.id(at), data.certificates.get(at)?);
             let course = data.course(certificate.course);
             Some(line("certificate", id, certificate.learner, &course.name, certificate.acquired))
         }
-        Fact::Competency(id) => {
-            let competency = data.competencies.get(&id)?;
+        Fact::Competency(at) => {
+            let (id, competency) = (data.competencies.id(at), data.competencies.get(at)?);
             Some(line("competency", id, competency.learner, &competency.name, competency.acquired))
         }
     }
