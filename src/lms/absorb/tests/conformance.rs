@@ -134,8 +134,12 @@ impl Bench {
             portal: "main".to_owned(),
             url: sandbox.portal.url(),
             api_key: sandbox.portal.api_key(),
-            username: sandbox.portal.username(),
-            password: sandbox.portal.password(),
+            credentials: Credentials::Password {
+                username: sandbox.portal.username(),
+                password: sandbox.portal.password(),
+            },
+            learning_paths_path: None,
+            kinds: BTreeSet::new(),
             certificates_path: "/users/{user}/certificates".to_owned(),
             competencies_path: "/users/{user}/competencies".to_owned(),
             calls_per_second_max: 100_000,
@@ -221,8 +225,8 @@ async fn a_learner_is_read_with_their_profile(bench: &Bench) -> Verdict {
     let id = &bench.seen()[0];
     let learner = bench.absorb.learner(id).await.map_err(|error| error.to_string())?.ok_or("nobody")?;
     let expected = bench.sandbox.portal.expected_records()[&RecordKind::Person][id].clone();
-    let name = format!("{} {}", learner.first_name.unwrap_or_default(), learner.last_name.unwrap_or_default());
-    same("learner", &(name, learner.external_id, learner.is_active), &(expected.title, expected.external_id, true))
+    let name = format!("{} {}", learner.learner.first_name.unwrap_or_default(), learner.learner.last_name.unwrap_or_default());
+    same("learner", &(name, learner.learner.external_id, learner.learner.is_active), &(expected.title, expected.external_id, true))
 }
 
 async fn a_learner_who_is_not_there_is_none_and_a_deactivated_one_is_inactive(bench: &Bench) -> Verdict {
@@ -231,7 +235,7 @@ async fn a_learner_who_is_not_there_is_none_and_a_deactivated_one_is_inactive(be
     bench.happens("learner-deactivated", &ids[1], "")?;
     let deleted = bench.absorb.learner(&ids[0]).await.map_err(|error| error.to_string())?;
     let inactive = bench.absorb.learner(&ids[1]).await.map_err(|error| error.to_string())?;
-    holds(deleted.is_none() && inactive.as_ref().is_some_and(|learner| !learner.is_active), || {
+    holds(deleted.is_none() && inactive.as_ref().is_some_and(|learner| !learner.learner.is_active), || {
         words(&(deleted, inactive))
     })
 }
@@ -476,7 +480,7 @@ async fn every_webhook_names_its_event_and_its_learner(bench: &Bench) -> Verdict
                 content_type: hook.content_type,
                 body: hook.body,
             };
-            let readings = payload::read(&raw);
+            let readings = payload::read(&raw, &payload::Aliases::default());
             let first = readings.first().ok_or("no reading")?;
             if matches!(first.name, EventName::Unknown(_) | EventName::Test) {
                 return Err(format!("{event}: {first:?}"));
