@@ -14,7 +14,7 @@ use crate::config::{
     Source, Told, nearest, portal_secrets, resolve, settings,
 };
 use crate::domain::chance::Entropy;
-use crate::domain::time::Clock;
+use crate::domain::time::{Clock, SystemClock};
 use crate::fail_point;
 use crate::lms::absorb::{Absorb, AbsorbSettings, TokenVault};
 use crate::mapping::{Mapping, sources_of};
@@ -198,6 +198,7 @@ pub(super) fn build_what_is_right(
         let toolbox = Toolbox {
             http: http.clone(),
             installation: config.installation.clone(),
+            clock: connector_clock(),
             test_skip_lookup: fail_point::is_broken_on_purpose("lookup"),
         };
         let site = Site { name, config: config_of_it, source, told: &told };
@@ -208,6 +209,11 @@ pub(super) fn build_what_is_right(
     }
     errors.0.extend(found.into_iter().filter(|error| !told.echoes(error)));
     parts
+}
+
+/// The machine's clock, as connectors see it.
+fn connector_clock() -> learnsync_sdk::Clock {
+    learnsync_sdk::Clock::new(|| SystemClock.now().utc())
 }
 
 /// Reads an environment variable.

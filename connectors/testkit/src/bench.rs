@@ -67,7 +67,7 @@ pub(crate) struct Bench<'a> {
     pub(crate) kind: &'a dyn ConnectorType,
     pub(crate) fake: Arc<dyn Fake>,
     pub(crate) proxy: Proxy,
-    pub(crate) http: reqwest::Client,
+    pub(crate) toolbox: Toolbox,
     pub(crate) description: Description,
     pub(crate) sample: Sample,
     /// Everything that the connector has said, to search it for what must not be said.
@@ -88,7 +88,7 @@ impl Bench<'_> {
 
     /// What the daemon hands to a connector.
     pub(crate) fn toolbox(&self) -> Toolbox {
-        Toolbox { http: self.http.clone(), installation: INSTALLATION.to_owned(), test_skip_lookup: false }
+        self.toolbox.clone()
     }
 
     pub(crate) fn claims(&self, claim: Claim) -> bool {
