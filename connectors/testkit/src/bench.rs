@@ -169,8 +169,18 @@ impl Bench<'_> {
         wants_ok(self.deliver_one(change).await?, "the target was well, and yet this was not taken")
     }
 
+    /// Ends a check that needs the proxy where the connector passes it by.
+    pub(crate) fn needs_the_proxy(&self) -> Checked {
+        if self.fake.speaks_http() {
+            Ok(())
+        } else {
+            skip("the target speaks no HTTP: the proxy injects and counts nothing")
+        }
+    }
+
     /// Delivers the sample while this happens to the first write.
     pub(crate) async fn put_amid(&self, fault: Fault) -> Checked<Result<Receipt, DeliveryError>> {
+        self.needs_the_proxy()?;
         self.proxy.plan(Which::Write, 1, fault);
         let outcome = self.deliver_one(&self.put_of(1, &self.sample.fields)).await?;
         ensure(!self.proxy.is_pending(), || format!("nothing was written at all: {outcome:?}"))?;
