@@ -335,3 +335,64 @@ fn shown(cell: &Cell, delimiter: char) -> String {
         Cell::Bare(text) | Cell::Quoted(text) => format!("\"{}\"", text.replace('"', "\"\"")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialect::{DecimalSign, LineEnd};
+
+    fn dialects() -> [Dialect; 3] {
+        let csv =
+            |delimiter| Format::Csv(Csv { delimiter, header: true, bom: false, decimal_sign: DecimalSign::Point });
+        let dialect = |format, line_end| Dialect {
+            format,
+            line_end,
+            date_format: "%Y-%m-%d".to_owned(),
+            mark_column: "key".to_owned(),
+        };
+        [dialect(csv(','), LineEnd::Lf), dialect(csv(';'), LineEnd::Crlf), dialect(Format::JsonLines, LineEnd::Lf)]
+    }
+
+    #[test]
+    fn the_mark_at_a_glance_is_that_of_the_whole_row_or_none() {
+        let marks =
+            ["learnsync:acme:completion/1", "é", "a\"b", "a\"", "\"", "\\", "a\\\"", ",", ";", "a\nb", "{", ":"];
+        for dialect in dialects() {
+            for mark in marks {
+                let fields = Fields::from([("b".to_owned(), Value::Text("\",\"x\";\"y".to_owned()))]);
+                let row = Row { mark: Some(mark.to_owned()), fields };
+                let mut writer = Writer::new(Vec::new(), dialect.clone(), vec!["b".to_owned()], None).expect("memory");
+                writer.row(&row, None).expect("memory takes all");
+                let (_, bytes) = writer.end();
+                let mut reader = Reader::new(bytes.as_slice(), dialect.clone(), Vec::new()).expect("it has a header");
+                let raw = reader.next_raw().expect("it can be read").expect("there is a row");
+                assert_eq!(reader.row(&raw).expect("it is a row"), row);
+                let glance = reader.mark_at_a_glance(&raw);
+                assert!(glance.is_none_or(|seen| seen == mark), "{glance:?} instead of {mark:?} in {raw}");
+                let is_plain = !mark.contains(['"', '\\']);
+                // A line break stands as it is in CSV, and escaped in JSON.
+                assert!(
+                    glance.is_some() || !is_plain || mark.contains('\n'),
+                    "the plain {mark:?} is seen at a glance: {raw}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_that_is_none_is_refused_with_its_line() {
+        let check = |row: &str, words: &str| {
+            let table = format!("key,b\n\"m\",1\n{row}");
+            let mut reader = Reader::new(table.as_bytes(), dialects()[0].clone(), Vec::new()).expect("it has a header");
+            let first = reader.next_raw().expect("it can be read").expect("there is a row");
+            assert!(reader.row(&first).is_ok());
+            let second = reader.next_raw().and_then(|raw| reader.row(&raw.unwrap_or_default()));
+            assert_eq!(second.expect_err("it is no row").to_string(), format!("line 3: {words}"));
+        };
+        check("\"m\"\n", "it has 1 columns, the table has 2");
+        check("\"m\",1,2\n", "it has 3 columns, the table has 2");
+        check("\"m\",1", "it ends within a row, so it is not whole");
+        check("\"m\",a\"\"b\n", "a quote stands within a text without quotes");
+        check("\"m\"x,\"1\"\n", "something stands after the quote that ends a text");
+    }
+}

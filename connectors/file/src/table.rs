@@ -18,6 +18,8 @@ const PUT: &str = "put";
 const WITHDRAWN: &str = "withdrawn";
 /// There is no status of HTTP here; a receipt has one.
 const STATUS_DONE: u16 = 200;
+/// The longest text of all fields of a row together. Escaped to the last sign it still fits into what is read as one row.
+const ROW_TEXT_BYTES_MAX: usize = 1024 * 1024;
 /// How many names of deltas are tried; a millisecond each.
 const NAMES_TRIED_MAX: u32 = 10_000;
 
@@ -219,6 +221,7 @@ impl<'a> Table<'a> {
                 after.mark = Some(change.mark.clone());
                 after.fields.extend(fields.clone());
                 after.fields.retain(|_, value| *value != Value::Null);
+                refuse_length(&after.fields)?;
                 Some(after)
             }
             Action::Withdraw { .. } => None,
@@ -423,6 +426,15 @@ impl<'a> Table<'a> {
             dialect,
         }
     }
+}
+
+fn refuse_length(fields: &Fields) -> Result<(), DeliveryError> {
+    let length = |value: &Value| if let Value::Text(text) = value { text.len() } else { 0 };
+    let bytes: usize = fields.values().map(length).sum();
+    if bytes <= ROW_TEXT_BYTES_MAX {
+        return Ok(());
+    }
+    Err(rejected(format!("the row has {} KiB of text, the limit is {} KiB", bytes / 1024, ROW_TEXT_BYTES_MAX / 1024)))
 }
 
 pub(crate) fn rejected(message: impl Into<String>) -> DeliveryError {

@@ -207,6 +207,24 @@ async fn a_column_that_is_not_set_is_refused_and_named() {
 }
 
 #[tokio::test]
+async fn a_row_that_could_not_be_read_back_is_refused() {
+    for settings in [json!({}), json!({"format": "json_lines"}), json!({"mode": "delta"})] {
+        let stage = Stage::new();
+        let destination = stage.destination(&settings);
+        let long = |bytes: usize| [put("mine", 1, fields([("title", text(&"\u{1}".repeat(bytes)))]))];
+        let error = refused(&destination, &long(1024 * 1024 + 1)).await;
+        assert_eq!(
+            (error.kind, error.message.as_str()),
+            (ErrorKind::Rejected, "the row has 1024 KiB of text, the limit is 1024 KiB")
+        );
+        // The longest, of signs that JSON escapes into six.
+        let longest = long(1024 * 1024);
+        taken(&destination, &longest).await;
+        assert!(!taken(&destination, &longest).await[0].wrote, "it is read back");
+    }
+}
+
+#[tokio::test]
 async fn a_changed_setting_converts_the_file_at_the_next_write() {
     let stage = Stage::new();
     let before = fields([("on", date("2026-03-12")), ("score", Value::Number(1.5)), ("title", text("a;b"))]);
