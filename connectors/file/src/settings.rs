@@ -56,6 +56,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
 ];
 
 const CSV_ONLY: [&str; 4] = ["delimiter", "header", "bom", "decimal_sign"];
+const ACTION_COLUMN: &str = "learnsync_action";
 const TIME_FORMAT: &str = "%Y%m%dT%H%M%S%.3fZ";
 const NAME_CHARACTERS_MAX: usize = 100;
 const OBJECT_CHARACTERS_MAX: usize = 64;
@@ -101,9 +102,10 @@ impl Settings {
         }
         let mode = choice(map, "mode", &[("full", Mode::Full), ("delta", Mode::Delta)])?;
         let dialect = dialect(map)?;
-        let action_column = column(map, "action_column")?.unwrap_or("learnsync_action").to_owned();
+        let action_column = column(map, "action_column")?.unwrap_or(ACTION_COLUMN).to_owned();
         match mode {
-            Mode::Full if map.contains_key("action_column") => {
+            // The default spelled out is no mistake: `init` offers it.
+            Mode::Full if action_column != ACTION_COLUMN => {
                 return Err(wrong(
                     "action_column",
                     "action_column is for the mode \"delta\": a full file has no withdrawn rows",

@@ -42,6 +42,15 @@ fn a_folder_is_all_that_must_be_set() {
 }
 
 #[test]
+fn all_defaults_may_be_spelled_out_at_once() {
+    let mut settings = json!({"folder": "/var/lib/hr"});
+    for setting in SETTINGS.iter().filter(|setting| matches!(setting.need, learnsync_sdk::Need::Default(_))) {
+        settings[setting.name] = setting.value();
+    }
+    assert_eq!(read(&settings), read(&json!({"folder": "/var/lib/hr"})));
+}
+
+#[test]
 fn a_file_has_the_name_of_its_object_and_in_delta_of_its_time() {
     let time = DateTime::from_timestamp_millis(1_773_303_240_007).expect("a valid instant");
     let check = |settings: Value, expected: &str| assert_eq!(read(&settings).file_name("people", time), expected);
