@@ -173,13 +173,14 @@ const ALL_BUT_CLI: [&str; 14] = [
 ];
 
 /// Where tasks and threads may be started: path prefix, reason.
-const STARTS_TASKS: [(&str, &str); 6] = [
+const STARTS_TASKS: [(&str, &str); 7] = [
     ("src/daemon", "starts everything in order and stops it in reverse"),
     ("src/cli/", "one command is one program"),
     ("src/http/server.rs", "one task a connection, counted and waited for by the server itself"),
     ("src/http/admin.rs", "the same for questions: one task each, at most 16"),
     ("src/store/writer.rs", "the one thread that owns the writable connection; ended and joined with the store"),
     ("src/sandbox/", "stands in for other people's servers, which have a life of their own"),
+    ("connectors/file/", "a disk blocks: one blocking piece of work a call, awaited by it, and by the next one"),
 ];
 /// Where HTTP clients may be built.
 const BUILDS_CLIENTS: [(&str, &str); 3] = [

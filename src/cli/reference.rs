@@ -9,6 +9,7 @@ use learnsync_sdk::{ConnectorType, Description, FieldType, Need, TargetObject, T
 use super::{Failure, print_json};
 use crate::config::{FILE_BYTES_MAX, FILES_MAX, SECRET_BYTES_MAX, schema_of_destination, schema_of_main};
 use crate::daemon::DRAIN_TIME_MAX;
+use crate::domain::time::{Clock, SystemClock};
 use crate::http::{QUESTION_TIME_MAX, QUESTIONS_MAX};
 use crate::mapping::{PATHS, TEMPLATE_BYTES_MAX, TEMPLATE_FUEL};
 use crate::pipeline::pulse::SILENCE_MAX;
@@ -135,7 +136,12 @@ fn facts(page: &mut String, about: &Description) {
 /// The objects of the default routes, as a connector with example settings knows them.
 fn objects(kind: &dyn ConnectorType, about: &Description) -> Result<Vec<TargetObject>, Failure> {
     let http = crate::daemon::http_client().context("build an HTTP client")?;
-    let toolbox = Toolbox { http, installation: "example".to_owned(), test_skip_lookup: false };
+    let toolbox = Toolbox {
+        http,
+        installation: "example".to_owned(),
+        clock: learnsync_sdk::Clock::new(|| SystemClock.now().utc()),
+        test_skip_lookup: false,
+    };
     let connector = kind
         .build(&about.example_settings(), toolbox)
         .with_context(|| format!("build {} with its example settings", about.name))?;

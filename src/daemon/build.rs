@@ -16,7 +16,7 @@ use crate::config::{
 use crate::domain::chance::Entropy;
 use crate::domain::event::{EVENTS, event_called};
 use crate::domain::standing::Calendar;
-use crate::domain::time::Clock;
+use crate::domain::time::{Clock, SystemClock};
 use crate::fail_point;
 use crate::lms::absorb::payload::Aliases;
 use crate::lms::absorb::{Absorb, AbsorbSettings, Credentials, OAuthClient, TokenVault};
@@ -234,6 +234,7 @@ pub(super) fn build_what_is_right(
         let toolbox = Toolbox {
             http: http.clone(),
             installation: config.installation.clone(),
+            clock: connector_clock(),
             test_skip_lookup: fail_point::is_broken_on_purpose("lookup"),
         };
         let site = Site { name, config: config_of_it, source, told: &told };
@@ -247,6 +248,11 @@ pub(super) fn build_what_is_right(
     parts.portals.values_mut().for_each(|portal| portal.settings.kinds.clone_from(&wanted));
     errors.0.extend(found.into_iter().filter(|error| !told.echoes(error)));
     parts
+}
+
+/// The machine's clock, as connectors see it.
+fn connector_clock() -> learnsync_sdk::Clock {
+    learnsync_sdk::Clock::new(|| SystemClock.now().utc())
 }
 
 /// Reads an environment variable.

@@ -5,6 +5,7 @@
 #![warn(missing_docs)]
 
 mod change;
+mod clock;
 mod description;
 mod error;
 mod http;
@@ -13,6 +14,7 @@ mod settings;
 mod value;
 
 pub use change::{Action, Change, Observation, Place, Receipt};
+pub use clock::Clock;
 pub use description::{
     AfterUnknown, BlindRepeat, Claim, DefaultField, DefaultRoute, Description, FieldType, Need, RecordKind, Reference,
     RouteMode, Setting, SettingType, SlotRule, TargetField, TargetObject,
@@ -32,6 +34,8 @@ pub struct Toolbox {
     pub http: reqwest::Client,
     /// The installation's name; our marks read `learnsync:<installation>:<record key>`.
     pub installation: String,
+    /// Tells the time to targets that keep none of their own; a file is named after it.
+    pub clock: Clock,
     /// Switches off the look-up before a create. Only the crash test sets it, to prove that it would find duplicates.
     pub test_skip_lookup: bool,
 }

@@ -67,7 +67,7 @@ pub(crate) struct Bench<'a> {
     pub(crate) kind: &'a dyn ConnectorType,
     pub(crate) fake: Arc<dyn Fake>,
     pub(crate) proxy: Proxy,
-    pub(crate) http: reqwest::Client,
+    pub(crate) toolbox: Toolbox,
     pub(crate) description: Description,
     pub(crate) sample: Sample,
     /// Everything that the connector has said, to search it for what must not be said.
@@ -88,7 +88,7 @@ impl Bench<'_> {
 
     /// What the daemon hands to a connector.
     pub(crate) fn toolbox(&self) -> Toolbox {
-        Toolbox { http: self.http.clone(), installation: INSTALLATION.to_owned(), test_skip_lookup: false }
+        self.toolbox.clone()
     }
 
     pub(crate) fn claims(&self, claim: Claim) -> bool {
@@ -169,8 +169,18 @@ impl Bench<'_> {
         wants_ok(self.deliver_one(change).await?, "the target was well, and yet this was not taken")
     }
 
+    /// Ends a check that needs the proxy where the connector passes it by.
+    pub(crate) fn needs_the_proxy(&self) -> Checked {
+        if self.fake.speaks_http() {
+            Ok(())
+        } else {
+            skip("the target speaks no HTTP: the proxy injects and counts nothing")
+        }
+    }
+
     /// Delivers the sample while this happens to the first write.
     pub(crate) async fn put_amid(&self, fault: Fault) -> Checked<Result<Receipt, DeliveryError>> {
+        self.needs_the_proxy()?;
         self.proxy.plan(Which::Write, 1, fault);
         let outcome = self.deliver_one(&self.put_of(1, &self.sample.fields)).await?;
         ensure(!self.proxy.is_pending(), || format!("nothing was written at all: {outcome:?}"))?;

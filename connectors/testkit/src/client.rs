@@ -1,6 +1,22 @@
-//! The HTTP client of the toolbox, as the daemon builds it, but for loopback.
+//! The toolbox, with an HTTP client as the daemon builds it, but for loopback.
 
 use std::sync::Arc;
+
+use chrono::DateTime;
+use learnsync_sdk::{Clock, Toolbox};
+
+/// The second at which the kit's clock stands: 2026-03-12T08:14:00Z.
+const NOW_SECONDS: i64 = 1_773_303_240;
+
+/// What the daemon hands to a connector of this installation. Its clock stands still: whoever counts on time that passes fails.
+///
+/// # Panics
+/// Never: the settings are fixed.
+#[must_use]
+pub fn toolbox(installation: &str) -> Toolbox {
+    let clock = Clock::new(|| DateTime::from_timestamp(NOW_SECONDS, 0).expect("a valid instant"));
+    Toolbox { http: http_client(), installation: installation.to_owned(), clock, test_skip_lookup: false }
+}
 
 /// Makes a client with no root of trust: only plain loopback is spoken to. Like the daemon's it follows no redirect.
 ///

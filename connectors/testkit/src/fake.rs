@@ -62,6 +62,13 @@ pub trait Fake: Send + Sync + 'static {
         !matches!(method, "GET" | "HEAD")
     }
 
+    /// Whether the connector speaks HTTP to the target. What does not (a folder) passes by the proxy: then every check that injects a
+    /// fault there, or counts what was asked, is skipped, and the connector's own tests must prove the same rules by faults of their own.
+    /// `settings` still gets a URL: the proxy's own means the target, any other a target that cannot be reached.
+    fn speaks_http(&self) -> bool {
+        true
+    }
+
     /// Whether the target tells anything without a write. A web hook does not: its probe asks nobody, and cannot fail.
     fn can_be_probed(&self) -> bool {
         true

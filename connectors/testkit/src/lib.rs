@@ -23,7 +23,7 @@ mod report;
 mod server;
 mod suite;
 
-pub use client::http_client;
+pub use client::{http_client, toolbox};
 pub use fake::{Fake, HeldRow, Sample};
 pub use proxy::{Call, Fault, Gate, Proxy, Which};
 pub use report::{CheckResult, Report, Verdict, conformance_table};

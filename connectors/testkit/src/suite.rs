@@ -8,9 +8,9 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use learnsync_sdk::{Claim, ConnectorType};
 
-use crate::bench::{Bench, Checked, Stop};
+use crate::bench::{Bench, Checked, INSTALLATION, Stop};
 use crate::checks::{batches, description, errors, people, reading, secrecy, withdrawing, writing};
-use crate::{CheckResult, Fake, Proxy, Report, Sample, Verdict, http_client};
+use crate::{CheckResult, Fake, Proxy, Report, Sample, Verdict, toolbox};
 
 /// A check that takes longer hangs.
 const CHECK_TIME_MAX: Duration = Duration::from_secs(30);
@@ -125,8 +125,8 @@ pub async fn run(kind: &dyn ConnectorType, fake: Arc<dyn Fake>) -> Report {
     let description = kind.describe();
     let proxy = Proxy::start(Arc::clone(&fake)).await;
     let sample = samples[0].clone();
-    let http = http_client();
-    let mut bench = Bench { kind, fake, proxy, http, description, sample, said: Mutex::default() };
+    let toolbox = toolbox(INSTALLATION);
+    let mut bench = Bench { kind, fake, proxy, toolbox, description, sample, said: Mutex::default() };
     let mut checks = Vec::with_capacity(CHECKS.len());
     for check in CHECKS {
         let verdict = judge(check, &mut bench, &samples).await;

@@ -184,8 +184,7 @@ impl Fake {
 
     fn built(&self, installation: &str, test_skip_lookup: bool) -> Box<dyn Connector> {
         let settings = self.settings(&format!("http://{}", self.address));
-        let toolbox =
-            Toolbox { http: learnsync_testkit::http_client(), installation: installation.to_owned(), test_skip_lookup };
+        let toolbox = Toolbox { test_skip_lookup, ..learnsync_testkit::toolbox(installation) };
         BambooHr.build(&settings, toolbox).expect("these settings are right")
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::DateTime;
 use learnsync_sdk::{
     Action, Change, Connector, ConnectorType, DeliveryError, ErrorKind, FieldType, Fields, Learner, MatchRule,
-    Observation, PersonMatch, Place, Receipt, RetryAfter, Toolbox, Value,
+    Observation, PersonMatch, Place, Receipt, RetryAfter, Value,
 };
 use serde_json::{Value as Json, json};
 
@@ -75,8 +75,7 @@ fn found(person: &str, rule: MatchRule) -> PersonMatch {
 
 #[test]
 fn an_object_of_another_name_is_refused_with_the_two_forms() {
-    let toolbox =
-        Toolbox { http: learnsync_testkit::http_client(), installation: "acme".to_owned(), test_skip_lookup: false };
+    let toolbox = learnsync_testkit::toolbox("acme");
     let connector = BambooHr.build(&json!({"company": "acme", "api_key": "k"}), toolbox).expect("right settings");
     for name in ["table:", "trainings", "table:a/b"] {
         let error = connector.object(name).expect_err("there is no such object");
@@ -90,8 +89,7 @@ fn an_object_of_another_name_is_refused_with_the_two_forms() {
 
 #[test]
 fn every_default_route_maps_only_onto_fields_that_its_object_takes() {
-    let toolbox =
-        Toolbox { http: learnsync_testkit::http_client(), installation: "acme".to_owned(), test_skip_lookup: false };
+    let toolbox = learnsync_testkit::toolbox("acme");
     let connector = BambooHr.build(&json!({"company": "acme", "api_key": "k"}), toolbox).expect("right settings");
     for route in BambooHr.describe().default_routes {
         let object = connector.object(route.object).expect("default routes name objects that exist");
@@ -502,8 +500,7 @@ async fn an_unreachable_target_is_unavailable() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     let address = listener.local_addr().expect("a bound listener has an address");
     drop(listener);
-    let toolbox =
-        Toolbox { http: learnsync_testkit::http_client(), installation: "acme".to_owned(), test_skip_lookup: false };
+    let toolbox = learnsync_testkit::toolbox("acme");
     let settings = fake.settings(&format!("http://{address}"));
     let nowhere = BambooHr.build(&settings, toolbox).expect("right settings");
     let error = deliver(&*nowhere, put(TRAINING, MARK, completion())).await.expect_err("nobody is there");

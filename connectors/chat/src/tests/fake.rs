@@ -12,8 +12,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use learnsync_sdk::{Connector, ConnectorType, Toolbox};
-use learnsync_testkit::http_client;
+use learnsync_sdk::{Connector, ConnectorType};
 use serde_json::{Value as Json, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -113,7 +112,7 @@ pub(super) fn connector_at(base: &str, service: &str, more: &Json) -> Box<dyn Co
     for (name, value) in more.as_object().into_iter().flatten() {
         settings[name] = value.clone();
     }
-    let toolbox = Toolbox { http: http_client(), installation: "acme".to_owned(), test_skip_lookup: false };
+    let toolbox = learnsync_testkit::toolbox("acme");
     Chat.build(&settings, toolbox).expect("these settings are right")
 }
 

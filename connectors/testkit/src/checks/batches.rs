@@ -9,6 +9,7 @@ use crate::{Fault, Which};
 const CHANGES: usize = 5;
 
 pub(crate) async fn an_empty_batch_asks_nobody(bench: &Bench<'_>) -> Checked {
+    bench.needs_the_proxy()?;
     bench.deliver(&[]).await?;
     bench.observe(&[]).await?;
     let calls = bench.proxy.calls();
@@ -63,6 +64,7 @@ async fn ends_the_batch(
     wanted: &str,
     is_wanted: impl Fn(&ErrorKind) -> bool,
 ) -> Checked {
+    bench.needs_the_proxy()?;
     let batch: Vec<Change> = (1..=CHANGES).map(|place| bench.put_of(place, &bench.sample.fields)).collect();
     bench.proxy.plan(Which::Write, 2, fault.clone());
     let mut outcomes = bench.deliver(&batch).await?;

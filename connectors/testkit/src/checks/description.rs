@@ -145,6 +145,7 @@ pub(crate) async fn a_failed_probe_names_no_account(bench: &Bench<'_>) -> Checke
     if !bench.fake.can_be_probed() {
         return skip("the target tells nothing without a write");
     }
+    bench.needs_the_proxy()?;
     for fault in [
         Fault::answer(500, ""),
         Fault::answer(503, ""),
@@ -165,6 +166,7 @@ pub(crate) async fn a_list_of_reference_data_that_fails_is_no_empty_list(bench: 
     if bench.description.reference_kinds.is_empty() {
         return skip("it has no reference data");
     }
+    bench.needs_the_proxy()?;
     for kind in bench.description.reference_kinds {
         let listed = wants_ok(bench.references(kind).await?, "the reference data cannot be listed")?;
         let ids: BTreeSet<&str> = listed.iter().map(|reference| reference.id.as_str()).collect();

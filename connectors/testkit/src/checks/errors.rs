@@ -208,6 +208,7 @@ pub(crate) async fn a_failed_write_is_not_repeated_by_the_connector(bench: &Benc
 }
 
 pub(crate) async fn a_look_before_a_write_that_fails_writes_nothing(bench: &Bench<'_>) -> Checked {
+    bench.needs_the_proxy()?;
     for fault in [
         Fault::answer(500, ""),
         Fault::answer(503, ""),
@@ -237,6 +238,7 @@ pub(crate) async fn a_look_before_a_write_that_fails_writes_nothing(bench: &Benc
 }
 
 pub(crate) async fn a_slow_answer_is_waited_for(bench: &Bench<'_>) -> Checked {
+    bench.needs_the_proxy()?;
     bench.put(1).await?;
     let usual = bench.writes();
     bench.fake.reset();
@@ -258,6 +260,7 @@ pub(crate) async fn a_slow_answer_is_waited_for(bench: &Bench<'_>) -> Checked {
 }
 
 pub(crate) async fn a_redirect_is_followed_nowhere(bench: &Bench<'_>) -> Checked {
+    bench.needs_the_proxy()?;
     let elsewhere = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
     let address = elsewhere.local_addr().expect("a bound listener has an address");
     let location = format!("http://{address}/login");

@@ -124,6 +124,7 @@ pub(crate) async fn a_value_cannot_widen_the_search(bench: &Bench<'_>) -> Checke
 }
 
 pub(crate) async fn a_look_up_that_fails_is_an_error_and_not_an_unknown_person(bench: &Bench<'_>) -> Checked {
+    bench.needs_the_proxy()?;
     bench.fake.add_person(NUMBER, EMAIL);
     let learner = learner(NUMBER, EMAIL);
     for fault in [

@@ -79,6 +79,7 @@ pub(crate) async fn each_place_has_one_observation_in_its_order(bench: &Bench<'_
 }
 
 pub(crate) async fn a_read_that_fails_is_an_error_and_not_an_absence(bench: &Bench<'_>) -> Checked {
+    bench.needs_the_proxy()?;
     bench.put(1).await?;
     for fault in [
         Fault::answer(500, ""),

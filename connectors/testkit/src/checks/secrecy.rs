@@ -36,6 +36,7 @@ fn say_all_settings_errors(bench: &Bench<'_>) {
 }
 
 pub(crate) async fn no_message_names_a_person(bench: &Bench<'_>) -> Checked {
+    bench.needs_the_proxy()?;
     let learner = Learner {
         external_id: Some(NUMBER.to_owned()),
         employee_number: Some(NUMBER.to_owned()),

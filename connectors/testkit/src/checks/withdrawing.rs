@@ -35,6 +35,7 @@ pub(crate) async fn a_row_of_somebody_else_is_not_withdrawn(bench: &Bench<'_>) -
 }
 
 pub(crate) async fn a_withdrawal_whose_answer_is_lost_is_unknown_and_may_be_repeated(bench: &Bench<'_>) -> Checked {
+    bench.needs_the_proxy()?;
     let row = bench.put(1).await?.row;
     let withdrawal = bench.withdrawal_of(1, &row);
     bench.proxy.plan(crate::Which::Write, 1, Fault::LoseAnswer);

@@ -71,6 +71,7 @@ pub(crate) async fn a_repeat_makes_no_second_row(bench: &Bench<'_>) -> Checked {
 
 /// Loses the answer to each request of a delivery in turn, be it a look, the write, or a proof.
 pub(crate) async fn a_repeat_after_a_lost_answer_makes_no_second_row(bench: &Bench<'_>) -> Checked {
+    bench.needs_the_proxy()?;
     let change = bench.put_of(1, &bench.sample.fields);
     for nth in 1..=REQUESTS_MAX {
         for looks_first in [false, true] {

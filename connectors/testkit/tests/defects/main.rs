@@ -138,6 +138,29 @@ async fn what_is_not_claimed_is_skipped_and_the_rest_is_checked() {
 }
 
 #[tokio::test]
+async fn what_needs_the_proxy_is_skipped_where_the_connector_passes_it_by_and_the_rest_is_checked() {
+    let target = Target::start().await.that_denies_http();
+    // A proxy that sees nothing would let it pass, too: all that it injects or counts must say that it was not looked at.
+    let defect = Some(Defect::AsksForEmptyBatches);
+    let report = run(&Tiny { defect, claims: CLAIMS }, Arc::new(target)).await;
+    report.assert_passed();
+    let is_unseen =
+        |name: &str| matches!(report.verdict(name), Some(Verdict::Skipped(why)) if why.contains("speaks no HTTP"));
+    let unseen: Vec<&str> = check_names().into_iter().filter(|name| is_unseen(name)).collect();
+    for name in
+        ["an_empty_batch_asks_nobody", "a_lost_answer_leaves_a_write_unknown", "a_failed_probe_names_no_account"]
+    {
+        assert!(unseen.contains(&name), "{name} is not among {unseen:#?}");
+    }
+    assert_eq!(unseen.len(), 27, "{unseen:#?}");
+    for name in
+        ["an_unreachable_target_is_unavailable", "what_was_put_is_what_is_observed", "a_repeat_makes_no_second_row"]
+    {
+        assert_eq!(report.verdict(name), Some(&Verdict::Passed), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn a_report_does_not_repeat_the_secret_that_it_found() {
     let report = report_on(Some(Defect::LeaksTheToken)).await;
     assert!(report.failed().contains(&"no_message_holds_a_secret"));

@@ -16,6 +16,8 @@ const OBJECT: &str = "rows";
 pub(crate) struct Target {
     server: Server,
     held: Arc<Mutex<Held>>,
+    /// What it says of itself; it always does.
+    speaks_http: bool,
 }
 
 #[derive(Default)]
@@ -33,7 +35,12 @@ impl Target {
         let held = Arc::new(Mutex::new(Held::new()));
         let answering = Arc::clone(&held);
         let server = Server::start(move |asked| answering.lock().expect("nothing panics").answer(asked)).await;
-        Self { server, held }
+        Self { server, held, speaks_http: true }
+    }
+
+    /// The same, and says that it speaks no HTTP.
+    pub(crate) fn that_denies_http(self) -> Self {
+        Self { speaks_http: false, ..self }
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -127,6 +134,10 @@ impl Fake for Target {
 
     fn settings(&self, url: &str) -> Json {
         json!({"url": url, "token": TOKEN})
+    }
+
+    fn speaks_http(&self) -> bool {
+        self.speaks_http
     }
 
     fn secrets(&self) -> Vec<String> {

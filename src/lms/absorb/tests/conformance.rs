@@ -225,8 +225,13 @@ async fn a_learner_is_read_with_their_profile(bench: &Bench) -> Verdict {
     let id = &bench.seen()[0];
     let learner = bench.absorb.learner(id).await.map_err(|error| error.to_string())?.ok_or("nobody")?;
     let expected = bench.sandbox.portal.expected_records()[&RecordKind::Person][id].clone();
-    let name = format!("{} {}", learner.learner.first_name.unwrap_or_default(), learner.learner.last_name.unwrap_or_default());
-    same("learner", &(name, learner.learner.external_id, learner.learner.is_active), &(expected.title, expected.external_id, true))
+    let name =
+        format!("{} {}", learner.learner.first_name.unwrap_or_default(), learner.learner.last_name.unwrap_or_default());
+    same(
+        "learner",
+        &(name, learner.learner.external_id, learner.learner.is_active),
+        &(expected.title, expected.external_id, true),
+    )
 }
 
 async fn a_learner_who_is_not_there_is_none_and_a_deactivated_one_is_inactive(bench: &Bench) -> Verdict {
