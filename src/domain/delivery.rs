@@ -276,6 +276,8 @@ pub enum WantedChange {
 pub struct DueDelivery {
     /// Its row.
     pub id: DeliveryId,
+    /// Whose it is.
+    pub person: PersonId,
     /// The route.
     pub route: RouteId,
     /// The slot: the second part of our mark.
@@ -453,12 +455,31 @@ pub enum Next {
 pub struct Outcome {
     /// Which delivery.
     pub delivery: DeliveryId,
+    /// Whose it was when it was claimed.
+    pub person: PersonId,
+    /// Whether `sending` was committed for it. Without, it says nothing if somebody else has it by now: accounts are merged at any time.
+    pub was_sent: bool,
     /// The fingerprint of the facts that were sent.
     pub fingerprint: Vec<u8>,
     /// The attempt; none when nothing was tried (parked by the mapping).
     pub attempt: Option<Attempt>,
     /// What follows.
     pub next: Next,
+}
+
+impl Outcome {
+    /// What came of a delivery for which `sending` was not committed.
+    #[must_use]
+    pub fn of(due: &DueDelivery, attempt: Option<Attempt>, next: Next) -> Self {
+        let fingerprint = due.fingerprint.clone();
+        Self { delivery: due.id, person: due.person, was_sent: false, fingerprint, attempt, next }
+    }
+
+    /// What came of one for which it was.
+    #[must_use]
+    pub fn of_sent(due: &DueDelivery, attempt: Option<Attempt>, next: Next) -> Self {
+        Self { was_sent: true, ..Self::of(due, attempt, next) }
+    }
 }
 
 /// A person and their due deliveries at one destination, in the order in which they are written.

@@ -159,8 +159,7 @@ impl Deliver {
             lane.work.due.retain(|due| match self.untold(due).filter(|_| !self.is_blocked(due)) {
                 None => true,
                 Some(next) => {
-                    let fingerprint = due.fingerprint.clone();
-                    outcomes.push(Outcome { delivery: due.id, fingerprint, attempt: None, next });
+                    outcomes.push(Outcome::of(due, None, next));
                     false
                 }
             });
@@ -220,14 +219,15 @@ impl Deliver {
             }
             return if settled.is_empty() { Ok(()) } else { self.look(work, settled, remote_person).await };
         }
-        let outcomes = due.into_iter().map(|due| Outcome {
-            delivery: due.id,
-            fingerprint: due.fingerprint.clone(),
-            attempt: None,
-            next: Next::Skipped {
-                cause: Cause::MaybeLost,
-                detail: format!("no answer came, and {} cannot be asked whether it took it", self.destination.name),
-            },
+        let outcomes = due.into_iter().map(|due| {
+            Outcome::of(
+                due,
+                None,
+                Next::Skipped {
+                    cause: Cause::MaybeLost,
+                    detail: format!("no answer came, and {} cannot be asked whether it took it", self.destination.name),
+                },
+            )
         });
         self.commit(outcomes.collect()).await
     }
@@ -236,7 +236,7 @@ impl Deliver {
     fn still_settling(&self, due: &DueDelivery) -> Outcome {
         let rest = self.destination.settling.rest_of(due.id).unwrap_or_default();
         let next = Next::Uncertain { due_at: self.clock.now().plus(rest), counts: false };
-        Outcome { delivery: due.id, fingerprint: due.fingerprint.clone(), attempt: None, next }
+        Outcome::of(due, None, next)
     }
 
     /// The person's id in the target; none when there is nobody to write to, which is committed by then.
@@ -276,20 +276,21 @@ impl Deliver {
         info!(destination = self.destination.name, person = %work.person, cause = cause.word(), "Parked a person's deliveries");
         let outcomes = due
             .iter()
-            .map(|due| Outcome {
-                delivery: due.id,
-                fingerprint: due.fingerprint.clone(),
-                attempt: Some(Attempt {
-                    action: AttemptAction::Link,
-                    started_at,
-                    finished_at: self.clock.now(),
-                    outcome: "unmatched",
-                    status: None,
-                    remote_row: None,
-                    words: detail.clone(),
-                    fields_digest: None,
-                }),
-                next: Next::Parked { cause: cause.clone(), detail: detail.clone(), is_unknown: false },
+            .map(|due| {
+                Outcome::of(
+                    due,
+                    Some(Attempt {
+                        action: AttemptAction::Link,
+                        started_at,
+                        finished_at: self.clock.now(),
+                        outcome: "unmatched",
+                        status: None,
+                        remote_row: None,
+                        words: detail.clone(),
+                        fields_digest: None,
+                    }),
+                    Next::Parked { cause: cause.clone(), detail: detail.clone(), is_unknown: false },
+                )
             })
             .collect();
         self.commit(outcomes).await?;
@@ -448,12 +449,7 @@ impl Deliver {
                 }
             };
             self.destination.with_breaker(|breaker| breaker.succeeded(self.clock.now()));
-            outcomes.push(Outcome {
-                delivery: due.id,
-                fingerprint: due.fingerprint.clone(),
-                attempt: Some(attempt),
-                next,
-            });
+            outcomes.push(Outcome::of(due, Some(attempt), next));
         }
         self.commit(outcomes).await
     }
@@ -520,12 +516,7 @@ impl Deliver {
     }
 
     fn unsent(&self, due: &DueDelivery) -> Outcome {
-        Outcome {
-            delivery: due.id,
-            fingerprint: due.fingerprint.clone(),
-            attempt: None,
-            next: Next::Retry { due_at: self.clock.now(), counts: false },
-        }
+        Outcome::of_sent(due, None, Next::Retry { due_at: self.clock.now(), counts: false })
     }
 
     /// Turns one answer into an outcome.
@@ -548,10 +539,9 @@ impl Deliver {
                     Step::Settles(held) => Next::Settled(Held { row, ..held.clone() }),
                     Step::Moves => Next::Known { person: item.change.person.clone(), learner: None, row: None },
                 };
-                Ok(Outcome {
-                    delivery: item.due.id,
-                    fingerprint: item.due.fingerprint.clone(),
-                    attempt: Some(Attempt {
+                Ok(Outcome::of_sent(
+                    &item.due,
+                    Some(Attempt {
                         action,
                         started_at,
                         finished_at: self.clock.now(),
@@ -562,7 +552,7 @@ impl Deliver {
                         fields_digest: Some(item.fields_digest.clone()),
                     }),
                     next,
-                })
+                ))
             }
             Err(error) => {
                 let mut failed = self.failed(&item.due, item.person, &error, During::Write);
@@ -682,21 +672,18 @@ impl Deliver {
         error: &DeliveryError,
         next: Next,
     ) -> Outcome {
-        Outcome {
-            delivery: due.id,
-            fingerprint: due.fingerprint.clone(),
-            attempt: Some(Attempt {
-                action,
-                started_at,
-                finished_at: self.clock.now(),
-                outcome: error.kind.as_str(),
-                status: error.status,
-                remote_row: None,
-                words: error.message.clone(),
-                fields_digest: None,
-            }),
-            next,
-        }
+        let attempt = Attempt {
+            action,
+            started_at,
+            finished_at: self.clock.now(),
+            outcome: error.kind.as_str(),
+            status: error.status,
+            remote_row: None,
+            words: error.message.clone(),
+            fields_digest: None,
+        };
+        let was_sent = matches!(action, AttemptAction::Put | AttemptAction::Withdraw);
+        Outcome { was_sent, ..Outcome::of(due, Some(attempt), next) }
     }
 
     /// A pause that is over ends; where the cause may still stand, one probe decides.
@@ -774,16 +761,11 @@ fn is_held(ready: &Ready) -> bool {
 }
 
 fn as_held(due: &DueDelivery) -> Outcome {
-    Outcome { delivery: due.id, fingerprint: due.fingerprint.clone(), attempt: None, next: Next::AsHeld }
+    Outcome::of(due, None, Next::AsHeld)
 }
 
 fn park(due: &DueDelivery, cause: Cause, detail: &str) -> Outcome {
-    Outcome {
-        delivery: due.id,
-        fingerprint: due.fingerprint.clone(),
-        attempt: None,
-        next: Next::Parked { cause, detail: detail.to_owned(), is_unknown: due.sending_person.is_some() },
-    }
+    Outcome::of(due, None, Next::Parked { cause, detail: detail.to_owned(), is_unknown: due.sending_person.is_some() })
 }
 
 /// What a daemon would do that guesses: it takes the first of several. Only a test breaks this promise.

@@ -137,6 +137,9 @@ impl Store {
         self.writer
             .run("commit_outcomes", move |tx| {
                 for outcome in &outcomes {
+                    if is_overtaken(tx.db, outcome)? {
+                        continue;
+                    }
                     if let Some(attempt) = &outcome.attempt {
                         append_attempt(tx, epoch, outcome.delivery.0, attempt)?;
                     }
@@ -315,6 +318,17 @@ pub(super) fn chained(db: &mut SqliteConnection, id: i64) -> Result<ChainedAttem
     let fits = row.hash == hash_of(&row) && row.previous_hash == before.unwrap_or_else(|| vec![0; 32]);
     let Covered { number, words_digest, previous_hash, hash, .. } = row;
     Ok(ChainedAttempt { number, words_digest, previous_hash, hash, fits })
+}
+
+/// Whether a delivery went to another learner since it was claimed, or is being written for one, so that what was found out about the first
+/// learner says nothing. It is still in the queue, and is found out anew.
+fn is_overtaken(db: &mut SqliteConnection, outcome: &Outcome) -> Result<bool, StoreError> {
+    if outcome.was_sent {
+        return Ok(false);
+    }
+    let (person, state): (i64, String) =
+        delivery::table.find(outcome.delivery.0).select((delivery::person_id, delivery::state)).first(db)?;
+    Ok(person != outcome.person.0 || state == DeliveryState::Sending.as_str())
 }
 
 /// Sets a delivery's next state.
@@ -865,5 +879,27 @@ mod tests {
             ledger.store.commit_outcomes(ledger.hr.id, vec![outcome]).await.expect("is kept");
             assert_eq!(ledger.states(), [if is_back { "pending" } else { "parked" }]);
         }
+    }
+
+    #[tokio::test]
+    async fn what_was_found_out_about_one_learner_says_nothing_once_somebody_writes_it_for_another() {
+        let ledger = Ledger::new().await;
+        ledger.completes(1, "Ana", "Nowak").await;
+        let NextLane::Due(lane) = ledger.store.next_lane(ledger.hr.id).await.expect("claims") else { panic!("is due") };
+        let due = &lane.work.due[0];
+        let unmatched = || {
+            let next = Next::Parked { cause: Cause::Unmatched, detail: "nobody".to_owned(), is_unknown: false };
+            Outcome::of(due, None, next)
+        };
+        // The other learner's lane has begun to write meanwhile.
+        ledger.store.begin_sending(ledger.hr.id, vec![(due.id, "p2".to_owned())]).await.expect("sending is kept");
+        ledger.store.commit_outcomes(ledger.hr.id, vec![unmatched()]).await.expect("is dropped");
+        assert_eq!(ledger.states(), ["sending"]);
+        let unknown = Next::Uncertain { due_at: Timestamp(ledger.clock_ms()), counts: true };
+        ledger.store.commit_outcomes(ledger.hr.id, vec![Outcome::of_sent(due, None, unknown)]).await.expect("is kept");
+        assert_eq!(ledger.states(), ["uncertain"]);
+        let moved = Outcome { person: PersonId(due.person.0 + 1), ..unmatched() };
+        ledger.store.commit_outcomes(ledger.hr.id, vec![moved]).await.expect("is dropped");
+        assert_eq!(ledger.states(), ["uncertain"], "it is another learner's");
     }
 }

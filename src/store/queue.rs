@@ -163,6 +163,7 @@ fn lane(tx: &mut Tx<'_>, destination: DestinationId, id: PersonId, now: Timestam
             let record: Record = from_json(&tx.sealer.open_sealed(&scope, &row.facts)?)?;
             Ok(DueDelivery {
                 id: DeliveryId(row.id),
+                person: id,
                 route: RouteId(row.route),
                 slot: row.slot,
                 is_uncertain: row.state == "uncertain",

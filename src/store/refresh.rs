@@ -788,6 +788,8 @@ mod tests {
             let mapping = self.topology.destinations["hr"].routes["done"].mapping;
             Outcome {
                 delivery: due.id,
+                person: due.person,
+                was_sent: true,
                 fingerprint: due.fingerprint.clone(),
                 attempt: Some(Attempt {
                     action: AttemptAction::Put,

@@ -259,6 +259,8 @@ impl Ledger {
         };
         Outcome {
             delivery: due.id,
+            person: due.person,
+            was_sent: true,
             fingerprint: due.fingerprint.clone(),
             attempt: Some(Attempt {
                 action: AttemptAction::Put,

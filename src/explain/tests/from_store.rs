@@ -99,7 +99,7 @@ async fn an_event_an_ambiguous_person_and_a_parked_record_are_explained_from_a_r
     store.commit_link(hr_rows.id, LinkFound { person: lane.work.person, found }).await.expect("is kept");
     let due = &lane.work.due[0];
     let next = Next::Parked { cause: Cause::AmbiguousPerson, detail: "hr knows several".to_owned(), is_unknown: false };
-    let outcome = Outcome { delivery: due.id, fingerprint: due.fingerprint.clone(), attempt: None, next };
+    let outcome = Outcome::of(due, None, next);
     store.commit_outcomes(hr_rows.id, vec![outcome]).await.expect("is kept");
 
     let known = view.explain("ana lima").expect("reads");
