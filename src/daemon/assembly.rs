@@ -168,6 +168,7 @@ impl Assembly<'_> {
                     destination: rows.id,
                     route: rows.routes[&route.name].id,
                     record: route.record,
+                    says_standing: route.mapping.says_standing(),
                     mode: route.mode,
                     slot: route.slot,
                     history: built.history,

@@ -208,6 +208,8 @@ pub struct KnownRecord {
     pub record: Record,
     /// Their keyed fingerprint.
     pub fingerprint: Vec<u8>,
+    /// The same without how it stands: it changes with the facts of the LMS alone, and not at midnight.
+    pub plain_fingerprint: Vec<u8>,
 }
 
 /// A delivery as planning sees it.

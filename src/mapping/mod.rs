@@ -14,7 +14,7 @@ use crate::config::{ReferenceConfig, WhenMissing};
 use crate::domain::record::Record;
 pub use compile::{MappingError, sources_of};
 pub use paths::PATHS;
-use paths::{Found, Path};
+use paths::{Found, Path, STANDING};
 pub use references::ReferenceTable;
 
 /// Most steps that a template may take.
@@ -76,6 +76,19 @@ pub enum Rendered {
 }
 
 impl Mapping {
+    /// Whether it says how a record stands, which changes by the calendar without any new fact.
+    #[must_use]
+    pub fn says_standing(&self) -> bool {
+        self.fields.iter().any(|field| match &field.source {
+            Source::Path(path) | Source::Lookup(path, _) => path.is_standing(),
+            Source::Template(name) => {
+                let template = self.templates.get_template(name);
+                template.is_ok_and(|template| template.undeclared_variables(false).contains(STANDING))
+            }
+            Source::Constant(_) | Source::Reference(..) => false,
+        })
+    }
+
     /// The version of this mapping: a digest over everything that decides what it makes.
     #[must_use]
     pub fn digest(&self) -> &str {

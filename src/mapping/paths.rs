@@ -41,6 +41,9 @@ pub const PATHS: &[&str] = &[
 
 const CUSTOM: &str = "learner.custom.";
 
+/// The one path whose value changes by the calendar alone.
+pub(crate) const STANDING: &str = "standing";
+
 /// A path that exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Path(String);
@@ -67,6 +70,11 @@ impl Path {
         let hint = nearest
             .map_or_else(|| format!("the paths are {}", PATHS.join(", ")), |path| format!("did you mean \"{path}\"?"));
         Err(format!("\"{text}\" is no path of a record, {hint}"))
+    }
+
+    /// Whether it is how a record stands.
+    pub(crate) fn is_standing(&self) -> bool {
+        self.0 == STANDING
     }
 
     /// What stands there.

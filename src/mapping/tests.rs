@@ -237,3 +237,20 @@ fn the_digest_changes_exactly_when_the_mapping_does() {
     assert_ne!(digest(&[("notes", path("title"))]), digest(&[("notes", path("course.name"))]));
     assert_ne!(digest(&[]), digest(&[("notes", path("title"))]));
 }
+
+#[test]
+fn a_mapping_knows_whether_it_says_how_a_record_stands() {
+    let says = |source: SourceConfig| {
+        compile(&[("notes", source)]).unwrap_or_else(|errors| panic!("{errors:?}")).says_standing()
+    };
+    assert!(says(path("standing")));
+    assert!(says(SourceConfig {
+        template: Some("{{ title }} is {{ standing }}".to_owned()),
+        ..SourceConfig::default()
+    }));
+    assert!(!says(SourceConfig {
+        template: Some("{{ title }}, standing alone".to_owned()),
+        ..SourceConfig::default()
+    }));
+    assert!(!says(path("title")));
+}

@@ -21,6 +21,8 @@ pub struct PlannedRoute {
     pub route: RouteId,
     /// The records that it takes.
     pub record: RecordKind,
+    /// Whether its mapping says how a record stands, so that it is written again at a midnight.
+    pub says_standing: bool,
     /// State or append.
     pub mode: RouteMode,
     /// Which records share one place.
@@ -116,17 +118,19 @@ fn change(
     delivery: Option<&KnownDelivery>,
     now: Timestamp,
 ) -> Option<WantedChange> {
+    let fingerprint = if route.says_standing { &known.fingerprint } else { &known.plain_fingerprint };
     let Some(delivery) = delivery else {
         return Some(WantedChange::Create {
             destination: route.destination,
             route: route.route,
             slot,
             record: known.id,
-            fingerprint: known.fingerprint.clone(),
+            fingerprint: fingerprint.clone(),
             skip: skip(route, known.record.achieved, now),
         });
     };
-    if delivery.wanted_fingerprint == known.fingerprint {
+    // Either one: a mapping that begins to say how records stand, or no longer does, rewrites no history.
+    if delivery.wanted_fingerprint == known.fingerprint || delivery.wanted_fingerprint == known.plain_fingerprint {
         return None;
     }
     let is_told = match delivery.state {
@@ -143,7 +147,7 @@ fn change(
     (!is_told).then(|| WantedChange::Update {
         delivery: delivery.id,
         record: known.id,
-        fingerprint: known.fingerprint.clone(),
+        fingerprint: fingerprint.clone(),
     })
 }
 
@@ -185,6 +189,7 @@ mod tests {
             destination: DestinationId(1),
             route: RouteId(1),
             record: RecordKind::Completion,
+            says_standing: false,
             mode,
             slot: SlotRule::Record,
             history,
@@ -199,7 +204,7 @@ mod tests {
             Record { title: "Fire Safety".to_owned(), achieved, ..Record::new(RecordKind::Completion, "e", "u") };
         PersonFacts {
             now: NOW,
-            records: vec![KnownRecord { id: RecordId(7), record, fingerprint: vec![1] }],
+            records: vec![KnownRecord { id: RecordId(7), record, fingerprint: vec![1], plain_fingerprint: vec![1] }],
             absent: Vec::new(),
             deliveries,
         }
@@ -271,6 +276,27 @@ mod tests {
     }
 
     #[test]
+    fn how_a_record_stands_makes_work_only_where_a_mapping_says_it() {
+        let change = |says_standing, wanted: u8| {
+            let mut facts = facts(None, vec![delivery(DeliveryState::Settled, wanted)]);
+            // 7: the facts; 8: and that it is expiring; 9, until yesterday: and that it was valid.
+            facts.records[0].fingerprint = vec![8];
+            facts.records[0].plain_fingerprint = vec![7];
+            let route = PlannedRoute { says_standing, ..route(RouteMode::State, History::All) };
+            match &(Plan { routes: vec![route] }).changes(&facts)[..] {
+                [] => None,
+                [WantedChange::Update { fingerprint, .. }] => Some(fingerprint[0]),
+                other => panic!("one place, several changes: {other:?}"),
+            }
+        };
+        assert_eq!(change(true, 9), Some(8), "it was valid, and is expiring");
+        assert_eq!(change(true, 8), None);
+        assert_eq!(change(true, 7), None, "the mapping begins to say it: no history is rewritten");
+        assert_eq!(change(false, 7), None, "the mapping does not say it");
+        assert_eq!(change(false, 6), Some(7), "the facts changed");
+    }
+
+    #[test]
     fn of_records_that_share_a_place_the_longest_valid_then_the_newest_holds_it() {
         let day = |day| NaiveDate::from_ymd_opt(2026, 5, day).map(LmsTime::Date);
         let record = |id: i64, valid_until, achieved| {
@@ -280,6 +306,7 @@ mod tests {
             known.record.valid_until = valid_until;
             known.record.course = Some(crate::domain::record::Course { id: "c".to_owned(), ..Default::default() });
             known.fingerprint = vec![u8::try_from(id).expect("small")];
+            known.plain_fingerprint = known.fingerprint.clone();
             known
         };
         let plan = Plan {

@@ -407,15 +407,16 @@ fn keep_record(
     now: Timestamp,
     counts: &mut RefreshCounts,
 ) -> Result<KnownRecord, StoreError> {
-    let renewed = fingerprint_of(tx, fact, fingerprint::VERSION).expect("the newest version is known");
+    let renewed = Fingerprints::of(tx, fact);
     if let Some(stored) = before {
         // Compared under the version that it was made with: an upgrade of the program makes no work.
         let is_same = fingerprint_of(tx, fact, stored.version).as_ref() == Some(&stored.fingerprint);
         if is_same && stored.version == fingerprint::VERSION && stored.state == "present" {
-            return Ok(KnownRecord { id: RecordId(stored.id), record: fact.clone(), fingerprint: renewed });
+            return Ok(renewed.known(stored.id, fact));
         }
         if is_same && stored.version != fingerprint::VERSION {
-            renew_fingerprints(tx.db, stored, &renewed)?;
+            let plain = fingerprint_of(tx, &without_standing(fact), stored.version);
+            renew_fingerprints(tx.db, stored, plain, &renewed)?;
         }
         counts.changed += usize::from(!is_same);
     } else {
@@ -427,7 +428,7 @@ fn keep_record(
         record::kind.eq(fact.kind.as_str()),
         record::key.eq(fact.key()),
         record::facts.eq(tx.seal(&person_scope(claimed.subject), &plain)?),
-        record::fingerprint.eq(&renewed),
+        record::fingerprint.eq(&renewed.whole),
         record::fingerprint_version.eq(fingerprint::VERSION),
         record::course_id.eq(fact.course.as_ref().map(|course| course.id.clone())),
         record::read_version.eq(read_at.0),
@@ -445,7 +446,30 @@ fn keep_record(
         }
         None => diesel::insert_into(record::table).values(columns).returning(record::id).get_result(tx.db)?,
     };
-    Ok(KnownRecord { id: RecordId(id), record: fact.clone(), fingerprint: renewed })
+    Ok(renewed.known(id, fact))
+}
+
+/// A record's fingerprints of the newest version.
+struct Fingerprints {
+    whole: Vec<u8>,
+    plain: Vec<u8>,
+}
+
+impl Fingerprints {
+    fn of(tx: &Tx<'_>, fact: &Record) -> Self {
+        let newest =
+            |fact: &Record| fingerprint_of(tx, fact, fingerprint::VERSION).expect("the newest version is known");
+        Self { whole: newest(fact), plain: newest(&without_standing(fact)) }
+    }
+
+    fn known(self, id: i64, fact: &Record) -> KnownRecord {
+        let Self { whole, plain } = self;
+        KnownRecord { id: RecordId(id), record: fact.clone(), fingerprint: whole, plain_fingerprint: plain }
+    }
+}
+
+fn without_standing(fact: &Record) -> Record {
+    Record { standing: None, ..fact.clone() }
 }
 
 /// A record's keyed fingerprint under a version; none for a version that this program does not know.
@@ -454,14 +478,24 @@ fn fingerprint_of(tx: &Tx<'_>, fact: &Record, version: i64) -> Option<Vec<u8>> {
 }
 
 /// The facts are the same, only their fingerprint is of an older version: all who hold the old one get the new one.
-fn renew_fingerprints(db: &mut SqliteConnection, stored: &Stored, renewed: &[u8]) -> Result<(), StoreError> {
+fn renew_fingerprints(
+    db: &mut SqliteConnection,
+    stored: &Stored,
+    plain: Option<Vec<u8>>,
+    renewed: &Fingerprints,
+) -> Result<(), StoreError> {
     let of_record = delivery::table.filter(delivery::record_id.eq(stored.id));
-    diesel::update(of_record.filter(delivery::wanted_fingerprint.eq(&stored.fingerprint)))
-        .set(delivery::wanted_fingerprint.eq(renewed))
-        .execute(db)?;
-    diesel::update(of_record.filter(delivery::held_fingerprint.eq(&stored.fingerprint)))
-        .set(delivery::held_fingerprint.eq(renewed))
-        .execute(db)?;
+    // Where nothing stood in a version of its own, whole and plain were the same, and deliveries hold the plain one.
+    let plain = plain.unwrap_or_default();
+    let whole = if plain == stored.fingerprint { &renewed.plain } else { &renewed.whole };
+    for (old, new) in [(&stored.fingerprint, whole), (&plain, &renewed.plain)] {
+        diesel::update(of_record.filter(delivery::wanted_fingerprint.eq(old)))
+            .set(delivery::wanted_fingerprint.eq(new))
+            .execute(db)?;
+        diesel::update(of_record.filter(delivery::held_fingerprint.eq(old)))
+            .set(delivery::held_fingerprint.eq(new))
+            .execute(db)?;
+    }
     Ok(())
 }
 
@@ -482,8 +516,9 @@ fn absent_records(tx: &mut Tx<'_>, claimed: &ClaimedSubject, person_id: i64) -> 
     let scope = person_scope(claimed.subject);
     rows.into_iter()
         .map(|(id, facts, fingerprint)| {
-            let record = super::queue::from_json(&tx.sealer.open_sealed(&scope, &facts)?)?;
-            Ok(KnownRecord { id: RecordId(id), record, fingerprint })
+            let record: Record = super::queue::from_json(&tx.sealer.open_sealed(&scope, &facts)?)?;
+            let plain_fingerprint = Fingerprints::of(tx, &record).plain;
+            Ok(KnownRecord { id: RecordId(id), record, fingerprint, plain_fingerprint })
         })
         .collect()
 }
@@ -688,6 +723,7 @@ mod tests {
                 destination: hr.id,
                 route: hr.routes["done"].id,
                 record: RecordKind::Completion,
+                says_standing: false,
                 mode: RouteMode::State,
                 slot: learnsync_sdk::SlotRule::Record,
                 history: History::All,

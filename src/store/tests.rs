@@ -144,6 +144,7 @@ impl Ledger {
                 destination: self.hr.id,
                 route: self.hr.routes["done"].id,
                 record: RecordKind::Completion,
+                says_standing: false,
                 mode: self.mode,
                 slot: SlotRule::Record,
                 history: History::All,

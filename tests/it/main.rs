@@ -5,6 +5,7 @@ mod disk_full;
 mod kills;
 mod lms_faults;
 mod operate;
+mod records;
 mod sandbox;
 mod supervision;
 mod target_faults;

@@ -73,6 +73,7 @@ async fn an_event_an_ambiguous_person_and_a_parked_record_are_explained_from_a_r
             destination: hr_rows.id,
             route: hr_rows.routes["completions"].id,
             record: RecordKind::Completion,
+            says_standing: false,
             mode: RouteMode::State,
             slot: SlotRule::Record,
             history: History::All,

@@ -180,6 +180,7 @@ async fn world(setup: Setup) -> World {
         destination: rows.id,
         route: row.id,
         record: RecordKind::Completion,
+        says_standing: false,
         mode: RouteMode::Append,
         slot: SlotRule::Record,
         history: History::All,
