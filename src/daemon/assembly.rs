@@ -202,16 +202,19 @@ impl Assembly<'_> {
 
     fn backfills(&self, portals: &BTreeMap<String, Arc<Portal>>, bells: &mut Bells, steps: &mut Steps) {
         for portal in portals.values() {
+            let sweep = Arc::new(Bell::default());
             let backfill = Backfill {
                 portal: Arc::clone(portal),
                 store: Arc::clone(&self.store),
                 clock: Arc::clone(&self.clock),
                 entropy: Arc::clone(&self.entropy),
                 refresh: Arc::clone(&bells.refresh[&portal.name]),
+                sweep: Arc::clone(&sweep),
                 courses: tokio::sync::Mutex::default(),
             };
             let bell = Arc::new(Bell::default());
             bells.backfills.push(Arc::clone(&bell));
+            bells.sweeps.push(sweep);
             steps.push((Arc::new(backfill), bell));
         }
     }
@@ -230,7 +233,7 @@ impl Assembly<'_> {
             routes.any(|route| list.listed() == Some(route.record))
         };
         let lists: Vec<SubjectKind> = SubjectKind::LISTS.into_iter().filter(is_wanted).collect();
-        for portal in portals.values() {
+        for (number, portal) in portals.values().enumerate() {
             let asked = Arc::new(AtomicBool::new(false));
             switches.push(Arc::clone(&asked));
             let sweep = Sweep {
@@ -245,12 +248,11 @@ impl Assembly<'_> {
                     .iter()
                     .map(|destination| (destination.id, Arc::clone(&bells.deliver[&destination.name])))
                     .collect(),
+                backfill: Arc::clone(&bells.backfills[number]),
                 lists: lists.clone(),
                 under_way: AtomicBool::new(false),
             };
-            let bell = Arc::new(Bell::default());
-            bells.sweeps.push(Arc::clone(&bell));
-            steps.push((Arc::new(sweep), bell));
+            steps.push((Arc::new(sweep), Arc::clone(&bells.sweeps[number])));
         }
         switches
     }

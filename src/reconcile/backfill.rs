@@ -38,6 +38,8 @@ pub struct Backfill {
     pub entropy: Arc<dyn Entropy>,
     /// Rung when learners were put into the lane.
     pub refresh: Arc<Bell>,
+    /// Rung when it has ended: the sweep waits for it.
+    pub sweep: Arc<Bell>,
     /// The courses of the portal, once a life of the daemon has listed them.
     pub courses: Mutex<Option<Vec<String>>>,
 }
@@ -58,7 +60,7 @@ impl Work for Backfill {
                 portal = self.portal.name,
                 "The LMS of {} has no whole lists, there is no backfill", self.portal.name
             );
-            self.store.finish_backfill(run.id).await?;
+            self.store.finish_backfill(run.id, false).await?;
             return Ok(Turn::Worked);
         };
         let rests_until = self.portal.rests_until();
@@ -74,6 +76,17 @@ impl Work for Backfill {
         match outcome {
             Ok((rows, progress)) => {
                 self.store.stage(run.id, rows, progress).await?;
+                Ok(Turn::Worked)
+            }
+            Err(error @ (LmsError::Forbidden(_) | LmsError::Misunderstood(_))) => {
+                warn!(
+                    portal = self.portal.name,
+                    error = %error,
+                    "The lists of {} cannot be read as a whole; the sweep reads learner by learner instead",
+                    self.portal.name
+                );
+                self.store.finish_backfill(run.id, false).await?;
+                self.sweep.ring();
                 Ok(Turn::Worked)
             }
             Err(error) => {
@@ -166,8 +179,9 @@ impl Backfill {
             self.refresh.ring();
             return Ok(Turn::Rest(Some(self.clock.now().plus_ms(LEFT_MS))));
         }
-        self.store.finish_backfill(run.id).await?;
+        self.store.finish_backfill(run.id, true).await?;
         self.portal.set_backfill(None);
+        self.sweep.ring();
         info!(portal = self.portal.name, learners = run.progress.marked, "Backfill is done");
         Ok(Turn::Worked)
     }

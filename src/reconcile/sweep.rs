@@ -42,6 +42,8 @@ pub struct Sweep {
     pub refresh: Arc<Bell>,
     /// Whose unmatched people are looked up again, and the bell of each.
     pub destinations: BTreeMap<DestinationId, Arc<Bell>>,
+    /// Rung when it begins a backfill.
+    pub backfill: Arc<Bell>,
     /// The lists that somebody wants.
     pub lists: Vec<SubjectKind>,
     /// Whether a run is under way; then its next page is read, whatever the schedule says.
@@ -56,6 +58,17 @@ impl Work for Sweep {
 
     async fn run_once(&self) -> Result<Turn, StoreError> {
         let now = self.clock.now();
+        // A backfill reads everybody, in far fewer calls.
+        if self.store.backfill_under_way(&self.portal.name).await?.is_some_and(|backfill| !backfill.is_paused) {
+            return Ok(Turn::Rest(None));
+        }
+        let has_lists = self.portal.lms(Lane::Backfill).bulk().is_some();
+        if has_lists && self.store.begin_first_backfill(&self.portal.name).await? {
+            info!(portal = self.portal.name, "{} is read for the first time, in whole lists", self.portal.name);
+            self.store.mark_lists(&self.portal.name, self.lists.clone()).await?;
+            self.backfill.ring();
+            return Ok(Turn::Worked);
+        }
         let last = self.store.last_sweep_at(&self.portal.name).await?;
         let is_asked = self.asked.swap(false, Ordering::SeqCst);
         if !is_asked && !self.under_way.load(Ordering::SeqCst) && !self.schedule.due(last, now) {
@@ -181,6 +194,7 @@ mod tests {
             entropy: Arc::new(Generator::seeded(1)),
             refresh: Arc::default(),
             destinations: BTreeMap::new(),
+            backfill: Arc::default(),
             lists: vec![SubjectKind::Courses],
             under_way: AtomicBool::new(false),
         }

@@ -46,7 +46,8 @@ impl View {
         let newest: Option<i64> = event::table.select(diesel::dsl::max(event::id)).first(&mut self.db)?;
         let sweeps: Vec<(String, Option<i64>)> = run::table
             .inner_join(portal::table)
-            .filter(run::kind.eq("sweep").and(run::state.eq("done")))
+            .filter(super::staging::reads_everybody())
+            .filter(run::state.eq("done"))
             .group_by(portal::name)
             .select((portal::name, diesel::dsl::max(run::started_at)))
             .load(&mut self.db)?;

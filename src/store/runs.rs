@@ -129,7 +129,7 @@ impl Store {
             .await
     }
 
-    /// When the newest sweep of a portal that was not given up began.
+    /// When the newest sweep of a portal that was not given up began; a backfill of everything is one.
     ///
     /// # Errors
     /// The store failed.
@@ -141,7 +141,8 @@ impl Store {
                 // A restored ledger is older than the LMS: sweeps of before do not count.
                 let before = super::doubt::restored_after_run(tx.db)?;
                 let at: Option<i64> = run::table
-                    .filter(run::kind.eq("sweep").and(run::portal_id.eq(portal_id)).and(run::state.eq("done")))
+                    .filter(super::staging::reads_everybody())
+                    .filter(run::portal_id.eq(portal_id).and(run::state.eq("done")))
                     .filter(run::id.gt(before))
                     .select(diesel::dsl::max(run::started_at))
                     .first(tx.db)?;

@@ -124,6 +124,31 @@ impl Store {
             .await
     }
 
+    /// Begins a backfill of a portal that nobody has ever read; answers whether it is one.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn begin_first_backfill(&self, portal: &str) -> Result<bool, StoreError> {
+        let name = portal.to_owned();
+        let is_new = self
+            .writer
+            .run("is_never_read", move |tx| {
+                let portal_id = super::log::portal_id(tx.db, &name)?;
+                let before = super::doubt::restored_after_run(tx.db)?;
+                let any: Option<i64> = run::table
+                    .filter(run::portal_id.eq(portal_id).and(run::id.gt(before)))
+                    .select(run::id)
+                    .first(tx.db)
+                    .optional()?;
+                Ok(any.is_none())
+            })
+            .await?;
+        if is_new {
+            self.begin_backfill(portal, None).await?;
+        }
+        Ok(is_new)
+    }
+
     /// Holds a portal's backfill where it is; answers whether there is one.
     ///
     /// # Errors
@@ -208,7 +233,7 @@ impl Store {
                 let learners: Vec<String> = next.load(tx.db)?;
                 for learner in &learners {
                     let subject_id = subject_row(tx.db, portal_id, SubjectKind::Learner, learner)?;
-                    diesel::insert_into(mark::table)
+                    let inserted = diesel::insert_into(mark::table)
                         .values((
                             mark::subject_id.eq(subject_id),
                             mark::generation.eq(1_i64),
@@ -217,6 +242,11 @@ impl Store {
                         ))
                         .on_conflict_do_nothing()
                         .execute(tx.db)?;
+                    if inserted == 0 {
+                        // A sweep would ask for everything that is staged once more.
+                        let of_sweep = mark::table.filter(mark::subject_id.eq(subject_id).and(mark::lane.eq("sweep")));
+                        diesel::update(of_sweep).set(mark::lane.eq("backfill")).execute(tx.db)?;
+                    }
                 }
                 let more = learners.len() == ROWS_MAX;
                 progress.marked += learners.len() as u64;
@@ -267,11 +297,11 @@ impl Store {
             .await
     }
 
-    /// Ends a backfill; what is still staged of it, of learners who were left out, goes.
+    /// Ends a backfill, done or given up; what is still staged of it, of learners who were left out, goes.
     ///
     /// # Errors
     /// The store failed.
-    pub async fn finish_backfill(&self, id: RunId) -> Result<(), StoreError> {
+    pub async fn finish_backfill(&self, id: RunId, is_done: bool) -> Result<(), StoreError> {
         let now = self.clock.now().0;
         loop {
             let gone = self
@@ -286,7 +316,7 @@ impl Store {
                         diesel::delete(staged::table.find((lms_id, id.0, row_id))).execute(tx.db)?;
                     }
                     if some.is_empty() {
-                        set_state(tx.db, id, "done", Some(now))?;
+                        set_state(tx.db, id, if is_done { "done" } else { "failed" }, Some(now))?;
                     }
                     Ok(some.len())
                 })
@@ -296,6 +326,14 @@ impl Store {
             }
         }
     }
+}
+
+/// Runs that read everybody: sweeps, and backfills that left nothing out.
+pub(super) fn reads_everybody() -> diesel::dsl::Or<
+    diesel::dsl::Eq<run::kind, &'static str>,
+    diesel::dsl::And<diesel::dsl::Eq<run::kind, &'static str>, diesel::dsl::Like<run::counts, &'static str>>,
+> {
+    run::kind.eq("sweep").or(run::kind.eq("backfill").and(run::counts.like("%\"since\":null%")))
 }
 
 /// How many learners wait in the lane.
@@ -425,7 +463,7 @@ mod tests {
         assert_eq!(ledger.store.backfill_left("main").await.expect("counts"), 1);
         assert!(ledger.store.staged_of(backfill.id, &lms_id(1)).await.expect("asks").is_empty());
         assert_eq!(ledger.store.staged_of(backfill.id, &lms_id(2)).await.expect("asks").len(), 2);
-        ledger.store.finish_backfill(backfill.id).await.expect("ends");
+        ledger.store.finish_backfill(backfill.id, true).await.expect("ends");
         assert!(ledger.store.staged_of(backfill.id, &lms_id(2)).await.expect("asks").is_empty(), "leftovers go");
         assert_eq!(ledger.store.backfill_under_way("main").await.expect("asks"), None);
     }

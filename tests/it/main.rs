@@ -1,5 +1,6 @@
 //! The real program over real HTTP on loopback, against the sandbox; with a real clock, waiting for what the program says.
 
+mod backfill;
 mod command_line;
 mod disk_full;
 mod kills;

@@ -229,7 +229,8 @@ impl View {
         let newest: Option<(i64, i64)> =
             event::table.order(event::id.desc()).select((event::id, event::received_at)).first(db).optional()?;
         let sweep: Option<i64> = run::table
-            .filter(run::kind.eq("sweep").and(run::state.eq("done")))
+            .filter(crate::store::staging::reads_everybody())
+            .filter(run::state.eq("done"))
             .select(diesel::dsl::max(run::started_at))
             .first(db)?;
         let count = diesel::dsl::count_star();
