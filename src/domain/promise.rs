@@ -21,7 +21,9 @@ pub const REREADS_MS: [i64; 4] = [5_000, 30_000, 120_000, 600_000];
 /// there the id decides. And a person is there or not.
 #[must_use]
 pub fn keeps(record: &Record, promise: &Promise, now: Timestamp) -> bool {
-    if record.kind != promise.kind {
+    // Credits come with a completion, and the API may not show them: the completion is enough, or each such event would cost four more reads.
+    let is_enough = promise.kind == RecordKind::CreditAward && record.kind == RecordKind::Completion;
+    if record.kind != promise.kind && !is_enough {
         return false;
     }
     if record.kind == RecordKind::Person {
@@ -70,6 +72,16 @@ mod tests {
         assert!(!keeps(&certificate(at(0)), &other_kind, now));
         let named = Promise { thing: Some("another id".to_owned()), ..promise };
         assert!(keeps(&certificate(at(0)), &named, now), "nobody knows which id a webhook names");
+    }
+
+    #[test]
+    fn credits_are_promised_and_the_completion_that_they_come_with_is_enough() {
+        let received_at = Timestamp(1_800_000_000_000);
+        let promise = Promise { kind: RecordKind::CreditAward, thing: None, received_at, tries: 0 };
+        let of = |kind| Record { kind, ..certificate(LmsTime::Instant(received_at)) };
+        assert!(keeps(&of(RecordKind::CreditAward), &promise, received_at));
+        assert!(keeps(&of(RecordKind::Completion), &promise, received_at));
+        assert!(!keeps(&of(RecordKind::Certificate), &promise, received_at));
     }
 
     #[test]

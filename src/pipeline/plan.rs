@@ -162,7 +162,10 @@ fn skip(route: &PlannedRoute, achieved: Option<LmsTime>, now: Timestamp) -> Opti
         // A fact without a date cannot be shown to be new.
         let is_before = match (achieved, route.history) {
             (None, _) => true,
-            (Some(LmsTime::Instant(at)), History::None) => at < route.first_seen_at,
+            // The LMS gives whole seconds: what is of the second of our start is not older.
+            (Some(LmsTime::Instant(at)), History::None) => {
+                at.0 < route.first_seen_at.0 - route.first_seen_at.0.rem_euclid(1_000)
+            }
             (Some(time), _) => time.date_in(route.zone) < begins_on,
         };
         if is_before {
@@ -242,6 +245,14 @@ mod tests {
         assert_eq!(skipped(state(History::Since(since)), Some(LmsTime::Date(since))), None);
         let eve = since.pred_opt().expect("a date");
         assert_eq!(skipped(state(History::Since(since)), Some(LmsTime::Date(eve))), Some(Cause::BeforeStart));
+    }
+
+    #[test]
+    fn what_is_achieved_in_the_second_of_the_first_start_is_new() {
+        let mut started = route(RouteMode::State, History::None);
+        started.first_seen_at = Timestamp(NOW.0 + 700);
+        assert_eq!(skipped(started.clone(), Some(LmsTime::Instant(NOW))), None);
+        assert_eq!(skipped(started, Some(LmsTime::Instant(NOW.plus_ms(-1)))), Some(Cause::BeforeStart));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Reads of the API: short retries within a call, the dance around 401, and refusals as errors of the usual kinds.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use learnsync_sdk::RetryAfter;
 use serde_json::Value;
 use tracing::{debug, warn};
 
-use super::list::{Collector, Next, Page, ROWS_PER_PAGE};
+use super::list::{Collector, Next, Page, ROWS_PER_PAGE, identity};
 use super::oauth::Grant;
 use super::session::Session;
 use super::wire::{ANSWER_BYTES_MAX, Reply, Wire, WireError};
@@ -86,11 +86,14 @@ struct Shared {
     entropy: Arc<dyn Entropy>,
     /// The lists that the portal refuses to sort by id.
     unsortable: Mutex<BTreeSet<&'static str>>,
+    /// Of each list that says no total: its path, and the first row of its first page.
+    first_rows: Mutex<BTreeMap<&'static str, (String, String)>>,
 }
 
 impl Client {
     pub(super) fn new(wire: Wire, session: Session, pauses: Pauses, entropy: Arc<dyn Entropy>) -> Self {
-        let shared = Shared { wire, session, pauses, entropy, unsortable: Mutex::default() };
+        let shared =
+            Shared { wire, session, pauses, entropy, unsortable: Mutex::default(), first_rows: Mutex::default() };
         Self { lane: Lane::Live, shared: Arc::new(shared) }
     }
 
@@ -234,9 +237,24 @@ impl Client {
             Answer::Missing => Ok(None),
             Answer::Found(value) => {
                 let page = Page::read(value, limit);
-                page.map(Some).map_err(|words| LmsError::Misunderstood(format!("GET {path}: {words}")))
+                let page = page.map_err(|words| LmsError::Misunderstood(format!("GET {path}: {words}")))?;
+                Ok(Some(self.unless_repeated(name, path, number, page)))
             }
         }
+    }
+
+    /// A bare array may ignore the page number and give all its rows again and again: what begins like the first page is nothing new.
+    fn unless_repeated(&self, name: &'static str, path: &str, number: u32, page: Page) -> Page {
+        let (None, Some(first)) = (page.total, page.rows.first().map(identity)) else { return page };
+        let mut first_rows = self.shared.first_rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = first_rows.get(name).filter(|(of, _)| of == path).map(|(_, row)| row);
+        if number > 0 && known == Some(&first) {
+            return Page { rows: Vec::new(), returned: None, ..page };
+        }
+        if number == 0 {
+            first_rows.insert(name, (path.to_owned(), first));
+        }
+        page
     }
 
     /// Without a fixed order, rows may move between pages. Which lists can be sorted by id is not documented for all, so one that is

@@ -32,15 +32,17 @@ impl Page {
         match answer {
             Value::Array(rows) => Ok(Self { rows, total: None, rows_max: asked, returned: None }),
             Value::Object(mut envelope) => {
-                let row_of = Value::Object(envelope.clone());
-                let row = Row::of(&row_of)?;
+                // Keys like `_links` and `_embedded` are Absorb's hypermedia, not the list.
+                let name = envelope.iter().find(|(key, value)| value.is_array() && !key.starts_with('_'));
+                let rows = name.map(|(key, _)| key.clone()).and_then(|key| envelope.remove(&key));
+                // Without its rows: a copy of those would be the largest thing that we hold.
+                let envelope = Value::Object(envelope);
+                let row = Row::of(&envelope)?;
                 let count = |name: &str| row.number(&[name]).map(|number| number.max(0.0) as u64);
                 let (total, returned) = (count("totalitems"), count("returneditems"));
                 let limit = count("limit").and_then(|limit| usize::try_from(limit).ok());
                 let rows_max = limit.filter(|limit| (1..asked).contains(limit)).unwrap_or(asked);
-                // Keys like `_links` and `_embedded` are Absorb's hypermedia, not the list.
-                let name = envelope.iter().find(|(key, value)| value.is_array() && !key.starts_with('_'));
-                let rows = match name.map(|(key, _)| key.clone()).and_then(|key| envelope.remove(&key)) {
+                let rows = match rows {
                     Some(Value::Array(rows)) => rows,
                     _ if total == Some(0) => Vec::new(),
                     _ => return Err("the answer is an object without a list".to_owned()),
@@ -137,7 +139,7 @@ impl Collector {
 }
 
 /// What a row is recognised by: its id, else all of it.
-fn identity(row: &Value) -> String {
+pub(super) fn identity(row: &Value) -> String {
     let id = row.as_object().and_then(|object| object.iter().find(|(key, _)| fold(key) == "id"));
     match id.and_then(|(_, value)| super::row::text(value)) {
         Some(id) => id.to_lowercase(),

@@ -760,6 +760,19 @@ async fn a_page_of_learner_ids_that_is_not_full_is_a_partial_read() {
 }
 
 #[tokio::test]
+async fn a_bare_array_that_ignores_the_page_number_ends_also_if_it_looks_like_a_full_page() {
+    let world = World::new(|_| async {
+        let rows: Vec<Value> = (0..200).map(|number| json!({"id": format!("u{number}")})).collect();
+        ok(&json!(rows))
+    })
+    .await;
+    let first = world.absorb.learner_ids(0).await.expect("is read");
+    assert_eq!((first.ids.len(), first.more), (200, true));
+    let second = world.absorb.learner_ids(1).await.expect("is read");
+    assert_eq!((second.ids.len(), second.more), (0, false));
+}
+
+#[tokio::test]
 async fn a_probe_counts_the_learners_and_finds_the_kinds_that_exist() {
     let world = World::new(|call| async move {
         match call.path.as_str() {

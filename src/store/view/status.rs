@@ -59,7 +59,7 @@ pub struct Status {
 pub struct RunView {
     /// The portal.
     pub portal: String,
-    /// `running`, `done` or `failed`.
+    /// `running`, `paused`, `done` or `failed`.
     pub state: String,
     /// When it began.
     #[serde(serialize_with = "as_utc")]
@@ -310,7 +310,7 @@ impl View {
     fn sweeps(&mut self) -> Result<Vec<RunView>, StoreError> {
         let rows: Vec<(String, String, i64, Option<i64>, String)> = run::table
             .inner_join(portal::table.on(portal::id.nullable().eq(run::portal_id)))
-            .filter(run::kind.eq("sweep"))
+            .filter(crate::store::staging::reads_everybody())
             .order(run::id.desc())
             .limit(SWEEPS_SHOWN_MAX)
             .select((portal::name, run::state, run::started_at, run::finished_at, run::counts))
