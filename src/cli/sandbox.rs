@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{Failure, print_text, runtime};
 use crate::domain::chance::{Entropy, Generator};
 use crate::domain::time::{Clock, SystemClock};
-use crate::sandbox::{PortalHandle, QUIRKS, Sandbox, SandboxOptions};
+use crate::sandbox::{PortalHandle, QUIRKS, Recording, Sandbox, SandboxOptions};
 
 /// Where the fakes listen unless somebody says otherwise; the portal takes the first, HR the second, the chat the third.
 const PORT_BASE: u16 = 8490;
@@ -58,6 +58,9 @@ struct Start {
     /// The folder for the credentials, a file each; made when it is not there.
     #[arg(long, default_value = "credentials")]
     credentials: PathBuf,
+    /// Plays nothing, but records the webhooks of a real portal in this folder, one file each, with everything personal replaced.
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["year", "enrollments", "quirks"])]
+    record: Option<PathBuf>,
 }
 
 /// How fast a year goes by.
@@ -162,6 +165,9 @@ async fn play(start: &Start) -> Result<(), Failure> {
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     // Another stream than the world's own: the same one would give new things the ids of old ones.
+    if let Some(folder) = &start.record {
+        return record(start, folder, clock).await;
+    }
     let entropy: Arc<dyn Entropy> = Arc::new(Generator::seeded(!start.seed));
     let sandbox = Sandbox::start(start.options(), clock, entropy)
         .await
@@ -189,6 +195,23 @@ async fn play(start: &Start) -> Result<(), Failure> {
         _ = live => {}
     }
     sandbox.stop().await;
+    Ok(())
+}
+
+/// Keeps whatever a real portal sends, until somebody ends the program.
+async fn record(start: &Start, folder: &Path, clock: Arc<dyn Clock>) -> Result<(), Failure> {
+    std::fs::create_dir_all(folder).with_context(|| format!("make the folder {}", folder.display()))?;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, start.port_base));
+    let recording =
+        Recording::start(address, folder, clock).await.context("the recorder cannot start (--port-base)")?;
+    print_text(&format!(
+        "learnsync records on http://{}\nLet your web server hand https://<your host>/ to it, point a webhook of Absorb there, and let each event \
+         happen once.\nIt answers 200 to everything. Ids, names and addresses are replaced before anything is kept in {}; look through the files \
+         before you share them.\n",
+        recording.address,
+        folder.display()
+    ))?;
+    ended().await?;
     Ok(())
 }
 

@@ -10,6 +10,8 @@ mod hr;
 mod names;
 mod population;
 mod portal;
+mod recorder;
+mod redact;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -23,7 +25,7 @@ use crate::domain::time::Clock;
 pub use chat::{ChatHandle, ChatMessage};
 pub use faults::{Area, Gate, HrArea, HrFault, HrFaults, Pause, PortalFault, PortalFaults, Times, Wait};
 pub use hr::{HrHandle, HrRow};
-pub use portal::{ExpectedRow, Happened, HookBody, PortalHandle, QUIRKS, Quirk, Year};
+pub use portal::{ExpectedRow, Happened, HookBody, PortalHandle, QUIRKS, Quirk, RateLimiter, Year};
 
 use population::{Counts, Population};
 use server::Server;
@@ -134,5 +136,24 @@ impl Sandbox {
         for server in self.servers {
             server.stop().await;
         }
+    }
+}
+
+/// Records the webhooks of a real portal, until it is dropped.
+pub struct Recording {
+    /// Where the portal must send them, behind a web server that takes https from outside.
+    pub address: SocketAddr,
+    _server: Server,
+}
+
+impl Recording {
+    /// Listens on an address, and keeps what comes in a folder that is there.
+    ///
+    /// # Errors
+    /// The address cannot be bound.
+    pub async fn start(address: SocketAddr, folder: &std::path::Path, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
+        let (listener, address) = Server::listen(address).await?;
+        let recorder = recorder::Recorder { folder: folder.to_owned(), clock, redactor: std::sync::Mutex::default() };
+        Ok(Self { address, _server: Server::start(listener, Arc::new(recorder)) })
     }
 }

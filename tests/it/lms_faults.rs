@@ -85,3 +85,29 @@ async fn a_hook_that_comes_before_the_api_shows_the_fact_is_read_again() {
 async fn an_lms_that_does_not_understand_us_costs_no_webhook() {
     survives(39, |world| world.sandbox.portal.faults().unprocessable(Area::Users, Times::Next(1))).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inside_a_pause_of_an_hour_nothing_is_asked_also_after_a_restart() {
+    let world = swept(40).await;
+    let mut daemon = world.start(&[]).await;
+    world.sandbox.portal.faults().throttle(Wait::Seconds(3_600), Times::Next(1));
+    world.complete(&daemon, 0).await;
+    daemon.until("Could not read a learner").await;
+    let calls = world.sandbox.portal.calls();
+    for learner in 1..4 {
+        world.complete(&daemon, learner).await;
+    }
+    daemon.kill().await;
+    let mut daemon = world.start(&[]).await;
+    world.complete(&daemon, 4).await;
+    world
+        .wait(&mut daemon, "the webhooks to be taken", |status, _| status.events == 5 && status.events_waiting == 0)
+        .await;
+    // Whoever is dirty and due would be asked for by now: all readers have looked, and wait.
+    daemon.until("Nothing to do step=\"refresh of main\"").await;
+    let asked = world.program().args(["check", "--online", "--config"]).arg(world.config()).output().await;
+    assert!(!asked.expect("check runs").status.success(), "a command keeps to the pause, too");
+    assert_eq!(world.sandbox.portal.calls(), calls, "asked inside the pause");
+    let until = world.status().portals[0].rests_until.expect("it is told");
+    assert!(until.0 > world.status().started_at.0 + 3_000_000, "in full");
+}

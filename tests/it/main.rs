@@ -5,6 +5,7 @@ mod command_line;
 mod disk_full;
 mod kills;
 mod lms_faults;
+mod login;
 mod operate;
 mod records;
 mod sandbox;

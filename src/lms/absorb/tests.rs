@@ -1,6 +1,7 @@
 //! The client against a portal on the loopback interface.
 
 mod conformance;
+mod hour;
 
 use std::convert::Infallible;
 use std::future::Future;

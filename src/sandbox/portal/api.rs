@@ -248,21 +248,13 @@ impl Portal {
         Sight { learners: data.learners.len().saturating_sub(self.faults.hidden_learners()), departments }
     }
 
-    /// One bucket of calls: it holds the burst and fills at the rate, by the portal's clock.
+    /// By the portal's clock.
     fn is_within_rate(&self, quirks: &State) -> bool {
         if quirks.rate == 0 {
             return true;
         }
         let now = self.clock.now();
-        let full = i64::from(quirks.burst) * 1_000;
-        let mut data = self.data();
-        let bucket = &mut data.bucket;
-        let passed = now.0.saturating_sub(bucket.filled.0).max(0);
-        bucket.level = bucket.level.saturating_add(passed.saturating_mul(i64::from(quirks.rate))).min(full);
-        bucket.filled = now;
-        let is_within = bucket.level >= 1_000;
-        bucket.level -= if is_within { 1_000 } else { 0 };
-        is_within
+        self.data().limiter.take(now, quirks.rate, quirks.burst)
     }
 
     fn throttled(&self, wait: Wait, is_body_empty: bool) -> Reply {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use uuid::Uuid;
 
+use super::limiter::RateLimiter;
 use super::shelf::Shelf;
 use crate::domain::time::Timestamp;
 use crate::sandbox::population::{Course, Learner};
@@ -142,12 +143,6 @@ pub(super) enum Fact {
     Competency(u32),
 }
 
-/// The bucket of the rate limit, in thousandths of a call.
-pub(super) struct Bucket {
-    pub(super) level: i64,
-    pub(super) filled: Timestamp,
-}
-
 /// All that the portal holds.
 pub(super) struct Data {
     pub(super) learners: Vec<Learner>,
@@ -169,7 +164,7 @@ pub(super) struct Data {
     /// How many enrolments are completed.
     pub(super) completions: usize,
     pub(super) recent: VecDeque<Fact>,
-    pub(super) bucket: Bucket,
+    pub(super) limiter: RateLimiter,
 }
 
 impl Data {
@@ -194,7 +189,7 @@ impl Data {
             groups: Vec::new(),
             completions: 0,
             recent: VecDeque::new(),
-            bucket: Bucket { level: 0, filled: Timestamp(0) },
+            limiter: RateLimiter::default(),
         }
     }
 

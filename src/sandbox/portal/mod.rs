@@ -8,6 +8,7 @@ mod control;
 mod data;
 mod deeds;
 mod hooks;
+mod limiter;
 mod outbox;
 mod page;
 mod quirks;
@@ -41,6 +42,7 @@ use quirks::{Correlation, Quirks};
 use session::Grants;
 
 pub use hooks::HookBody;
+pub use limiter::RateLimiter;
 pub use quirks::{QUIRKS, Quirk};
 pub use truth::ExpectedRow;
 pub use year::Year;
