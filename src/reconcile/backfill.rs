@@ -122,7 +122,9 @@ impl Backfill {
     /// The next page of the course that is under way, or the first of the next one.
     async fn enrolments(&self, bulk: &dyn Bulk, run: &Run) -> Staged {
         let mut progress = run.progress.clone();
-        let courses = match self.courses.lock().await.clone() {
+        // Not held while they are listed, which sets it.
+        let known = self.courses.lock().await.clone();
+        let courses = match known {
             Some(courses) => courses,
             // Another life of the daemon listed them.
             None => {

@@ -16,7 +16,7 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, ChildStderr, Command};
 
 /// After so long without the awaited word a test has failed; nothing that passes waits so long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 pub(crate) const TOKEN: &str = "a-token-of-at-least-sixteen-characters";
 
