@@ -134,13 +134,10 @@ impl Store {
             .writer
             .run("is_never_read", move |tx| {
                 let portal_id = super::log::portal_id(tx.db, &name)?;
-                let before = super::doubt::restored_after_run(tx.db)?;
-                let any: Option<i64> = run::table
-                    .filter(run::portal_id.eq(portal_id).and(run::id.gt(before)))
-                    .select(run::id)
-                    .first(tx.db)
-                    .optional()?;
-                Ok(any.is_none())
+                // A restored ledger has runs: it knows people, and what became of their facts only a whole read of each tells.
+                let runs = run::table.filter(run::portal_id.eq(portal_id));
+                let is_read: bool = diesel::select(diesel::dsl::exists(runs)).get_result(tx.db)?;
+                Ok(!is_read)
             })
             .await?;
         if is_new {
@@ -352,11 +349,10 @@ pub(super) fn forget(db: &mut SqliteConnection, lms_id: &str) -> Result<(), Stor
     Ok(())
 }
 
-/// The portals whose backfill an operator holds.
-pub(super) fn held_portals(db: &mut SqliteConnection) -> Result<Vec<i64>, StoreError> {
-    let held: Vec<Option<i64>> =
-        run::table.filter(run::kind.eq("backfill").and(run::state.eq("paused"))).select(run::portal_id).load(db)?;
-    Ok(held.into_iter().flatten().collect())
+/// Whether an operator holds a portal's backfill.
+pub(super) fn is_held(db: &mut SqliteConnection, portal_id: i64) -> Result<bool, StoreError> {
+    let held = run::table.filter(run::kind.eq("backfill").and(run::state.eq("paused")));
+    Ok(diesel::select(diesel::dsl::exists(held.filter(run::portal_id.eq(portal_id)))).get_result(db)?)
 }
 
 /// The backfill of a portal that has not ended.

@@ -124,3 +124,18 @@ async fn a_fact_that_changes_while_it_is_written_is_written_next_but_not_told_ag
     assert_eq!(corrected_meanwhile(RouteMode::State).await, ["pending"]);
     assert_eq!(corrected_meanwhile(RouteMode::Append).await, ["settled"]);
 }
+
+#[tokio::test]
+async fn a_restored_ledger_is_swept_while_a_portal_that_nobody_ever_read_is_backfilled() {
+    let ledger = held().await;
+    let sweep = ledger.store.begin_sweep("main").await.expect("begins");
+    ledger.store.finish_sweep(sweep.id, true).await.expect("ends");
+    assert!(ledger.store.last_sweep_at("main").await.expect("looks").is_some());
+    let ledger = restored(ledger).await;
+    assert_eq!(ledger.store.last_sweep_at("main").await.expect("looks"), None, "everybody is read anew");
+    assert!(
+        !ledger.store.begin_first_backfill("main").await.expect("looks"),
+        "from a backfill nobody is concluded gone"
+    );
+    assert!(ledger.store.begin_first_backfill("second").await.expect("looks"), "it was never read");
+}
