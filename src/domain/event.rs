@@ -188,6 +188,12 @@ const fn of_learner(
     KnownEvent { name, word, aliases: &[], audience: Audience::Learner, subject, promises, thing }
 }
 
+/// Folds a key or a name: lower case, letters and digits only. `Correlation ID`, `correlationId` and `correlation_id` become one.
+#[must_use]
+pub fn fold(text: &str) -> String {
+    text.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+}
+
 /// The event with this word or this name.
 #[must_use]
 pub fn event_called(text: &str) -> Option<&'static KnownEvent> {

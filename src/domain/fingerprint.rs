@@ -1,6 +1,6 @@
 //! Canonical bytes of a record: what two reads must share to be the same fact.
 //!
-//! The fields are named and versioned. A new version of the record type adds a list here; the older lists stay, because a stored fingerprint
+//! The fields are named and versioned. A new version of the record type adds a list here; the older ones stay, because a stored fingerprint
 //! is compared under the version it was made with and then silently renewed. So an upgrade makes no work.
 
 use super::record::Record;
@@ -8,8 +8,8 @@ use super::record::Record;
 /// The version that new fingerprints are made with.
 pub const VERSION: i64 = 2;
 
-/// The fields of each version, oldest first.
-const FIELDS: &[&[&str]] = &[
+/// The fields that each version added, oldest first.
+const ADDED: &[&[&str]] = &[
     &[
         "kind",
         "id",
@@ -25,30 +25,7 @@ const FIELDS: &[&[&str]] = &[
         "minutes",
         "notes",
     ],
-    &[
-        "kind",
-        "id",
-        "learner_id",
-        "title",
-        "achieved",
-        "valid_until",
-        "course.id",
-        "course.name",
-        "course.external_id",
-        "score",
-        "credits",
-        "minutes",
-        "notes",
-        "external_id",
-        "standing",
-        "by",
-        "session.id",
-        "session.name",
-        "department",
-        "category",
-        "members",
-        "is_as_seen",
-    ],
+    &["external_id", "standing", "by", "session.id", "session.name", "department", "category", "members", "is_as_seen"],
 ];
 
 /// What a program before the first release might have written: tests upgrade from it.
@@ -60,16 +37,16 @@ pub(crate) const BEFORE_VERSION_1: i64 = 0;
 pub fn canonical(record: &Record, version: i64) -> Option<Vec<u8>> {
     #[cfg(test)]
     if version == BEFORE_VERSION_1 {
-        return Some(canonical_of(record, &["kind", "id", "title", "achieved"]));
+        return Some(canonical_of(record, &[&["kind", "id", "title", "achieved"]]));
     }
-    let fields = FIELDS.get(usize::try_from(version).ok()?.checked_sub(1)?)?;
-    Some(canonical_of(record, fields))
+    let versions = usize::try_from(version).ok().filter(|versions| *versions > 0)?;
+    Some(canonical_of(record, ADDED.get(..versions)?))
 }
 
 /// Length-prefixed `name = value` pairs, so that no two different records share their bytes.
-fn canonical_of(record: &Record, fields: &[&str]) -> Vec<u8> {
+fn canonical_of(record: &Record, fields: &[&[&str]]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    for name in fields {
+    for name in fields.iter().copied().flatten() {
         let Some(value) = field(record, name) else { continue };
         for part in [*name, value.as_str()] {
             bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());

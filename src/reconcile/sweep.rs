@@ -62,14 +62,14 @@ impl Work for Sweep {
         if self.store.backfill_under_way(&self.portal.name).await?.is_some_and(|backfill| !backfill.is_paused) {
             return Ok(Turn::Rest(None));
         }
-        let has_lists = self.portal.lms(Lane::Backfill).bulk().is_some();
-        if has_lists && self.store.begin_first_backfill(&self.portal.name).await? {
+        let last = self.store.last_sweep_at(&self.portal.name).await?;
+        let may_begin = last.is_none() && self.portal.lms(Lane::Backfill).bulk().is_some();
+        if may_begin && self.store.begin_first_backfill(&self.portal.name).await? {
             info!(portal = self.portal.name, "{} is read for the first time, in whole lists", self.portal.name);
             self.store.mark_lists(&self.portal.name, self.lists.clone()).await?;
             self.backfill.ring();
             return Ok(Turn::Worked);
         }
-        let last = self.store.last_sweep_at(&self.portal.name).await?;
         let is_asked = self.asked.swap(false, Ordering::SeqCst);
         if !is_asked && !self.under_way.load(Ordering::SeqCst) && !self.schedule.due(last, now) {
             return Ok(Turn::Rest(self.schedule.next_after(now)));

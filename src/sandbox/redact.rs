@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::domain::event::EVENTS;
+use crate::domain::event::{EVENTS, fold};
 
 /// Keys under which the name of an event may stand, folded.
 const EVENT_KEYS: [&str; 9] =
@@ -70,10 +70,6 @@ impl Redactor {
         let made_up = || if is_address { format!("person{next}@example.org") } else { format!("text {next}") };
         self.texts.entry(text).or_insert_with(made_up).clone()
     }
-}
-
-fn fold(text: &str) -> String {
-    text.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
 fn is_event(text: &str) -> bool {

@@ -24,8 +24,6 @@ const ABSENT_MS: i64 = 10 * 60_000;
 pub struct ClaimedSubject {
     /// Its row.
     pub subject: SubjectId,
-    /// The portal that knows it.
-    pub portal: String,
     /// A learner, or which list.
     pub kind: SubjectKind,
     /// Its id there.
@@ -100,10 +98,12 @@ impl Store {
                     return Ok(NextSubject::Rest(None));
                 };
                 let mut next: Option<i64> = None;
-                let held = super::staging::held_portals(tx.db)?;
                 for lane in ["live", "retry", "sweep", "backfill"] {
+                    if lane == "backfill" && super::staging::is_held(tx.db, portal_id)? {
+                        continue;
+                    }
                     let mut waiting = mark::table
-                        .inner_join(subject::table.inner_join(portal::table.on(portal::id.eq(subject::portal_id))))
+                        .inner_join(subject::table)
                         .filter(mark::portal_id.eq(portal_id).and(mark::lane.eq(lane)))
                         .order((mark::due_at, mark::subject_id))
                         .select((
@@ -111,7 +111,6 @@ impl Store {
                             mark::subject_id,
                             mark::generation,
                             mark::tries,
-                            portal::name,
                             subject::kind,
                             subject::lms_id,
                         ))
@@ -120,14 +119,8 @@ impl Store {
                     for subject in &busy {
                         waiting = waiting.filter(mark::subject_id.ne(*subject));
                     }
-                    if lane == "backfill" {
-                        for portal in &held {
-                            waiting = waiting.filter(subject::portal_id.ne(*portal));
-                        }
-                    }
-                    let first: Option<(i64, i64, i64, i64, String, String, String)> =
-                        waiting.first(tx.db).optional()?;
-                    let Some((due_at, id, generation, tries, portal, kind, lms_id)) = first else { continue };
+                    let first: Option<(i64, i64, i64, i64, String, String)> = waiting.first(tx.db).optional()?;
+                    let Some((due_at, id, generation, tries, kind, lms_id)) = first else { continue };
                     if due_at > now {
                         next = Some(next.map_or(due_at, |earlier| earlier.min(due_at)));
                         continue;
@@ -135,7 +128,6 @@ impl Store {
                     let Some(claim) = claims.claim_subject(id) else { continue };
                     return Ok(NextSubject::Dirty(ClaimedSubject {
                         subject: SubjectId(id),
-                        portal,
                         kind: SubjectKind::parse(&kind).expect("a CHECK constraint spells the kinds"),
                         lms_id,
                         tries: u32::try_from(tries).unwrap_or(u32::MAX),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use learnsync::sandbox::SandboxOptions;
 use learnsync_sdk::RecordKind;
 
-use crate::world::{World, is_idle, say};
+use crate::world::{World, is_idle, marks_in, say};
 
 const LEARNERS: usize = 300;
 const COURSES: usize = 12;
@@ -37,19 +37,6 @@ async fn world(seed: u64) -> World {
     world
 }
 
-/// What the LMS holds of a kind, by record key.
-fn truth(world: &World, kind: RecordKind) -> BTreeSet<String> {
-    let mut all = world.sandbox.portal.expected_records();
-    all.remove(&kind).unwrap_or_default().values().map(learnsync::domain::record::Record::key).collect()
-}
-
-/// The record keys in the marks of a file, each as often as it stands there.
-fn marks(world: &World, kind: RecordKind) -> Vec<String> {
-    let text = std::fs::read_to_string(world.folder.path().join(format!("out/{kind}.csv"))).unwrap_or_default();
-    let keys = text.split("learnsync:test:").skip(1).filter_map(|rest| rest.split(['"', ',', '\n']).next());
-    keys.map(str::to_owned).collect()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backfill_that_is_killed_four_times_goes_on_and_brings_everything_once() {
     let world = world(401).await;
@@ -67,7 +54,7 @@ async fn a_backfill_that_is_killed_four_times_goes_on_and_brings_everything_once
     let mut daemon = world.start(&[]).await;
     world.wait(&mut daemon, "the backfill to end", |status, _| status.last_sweep_at.is_some() && is_idle(status)).await;
     for kind in [RecordKind::Completion, RecordKind::Certificate] {
-        let (expected, found) = (truth(&world, kind), marks(&world, kind));
+        let (expected, found) = (world.truth(kind), marks_in(&world.folder.path().join(format!("out/{kind}.csv"))));
         assert!(expected.len() > ENROLMENTS / 10, "there is something to compare");
         assert_eq!(found.len(), expected.len(), "nothing twice");
         assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), expected, "nothing missing");

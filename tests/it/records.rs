@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use learnsync_sdk::RecordKind;
 
-use crate::world::{World, is_idle};
+use crate::world::{World, is_idle, marks_in};
 
 /// What happens in the LMS, and what its webhook must bring.
 struct Case {
@@ -27,33 +27,21 @@ async fn travels(case: Case) {
         out.display()
     ));
     world.first_sweep().await;
-    let before = keys(&world, kind);
+    let before = world.truth(kind);
     let mut daemon = world.start(&[]).await;
     let happened = world.sandbox.portal.happen(event, "", "").unwrap_or_else(|words| panic!("{event}: {words}"));
     let hook = happened.hooks.first().unwrap_or_else(|| panic!("{event} has no webhook"));
     assert_eq!(world.post(&daemon.url, hook).await, Some(200), "{}", happened.words);
-    let after = keys(&world, kind);
+    let after = world.truth(kind);
     assert_eq!(after.difference(&before).count(), 1, "{}: {before:?} -> {after:?}", happened.words);
     let file = out.join("rows.csv");
-    let rows = || marks(&std::fs::read_to_string(&file).unwrap_or_default());
+    let rows = || marks_in(&file).into_iter().collect::<BTreeSet<_>>();
     if is_as_seen {
         world.wait(&mut daemon, event, |status, _| is_idle(status) && rows().len() == 1).await;
         assert!(rows().iter().all(|key| key.starts_with(&format!("{kind}/"))), "{:?}", rows());
         return;
     }
     world.wait(&mut daemon, event, |status, _| is_idle(status) && rows() == after).await;
-}
-
-/// The keys of all records of a kind that the LMS holds.
-fn keys(world: &World, kind: RecordKind) -> BTreeSet<String> {
-    let mut all = world.sandbox.portal.expected_records();
-    all.remove(&kind).unwrap_or_default().values().map(learnsync::domain::record::Record::key).collect()
-}
-
-/// The record keys in the marks of a file.
-fn marks(text: &str) -> BTreeSet<String> {
-    let keys = text.split("learnsync:test:").skip(1).filter_map(|rest| rest.split(['"', ',', '\n']).next());
-    keys.map(str::to_owned).collect()
 }
 
 macro_rules! kinds {

@@ -2,15 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use learnsync::domain::chance::{Entropy, Generator};
+use learnsync::domain::record::Record;
 use learnsync::domain::time::SystemClock;
 use learnsync::sandbox::{HookBody, HrRow, Sandbox, SandboxOptions};
 use learnsync::store::view::{Status, View};
+use learnsync_sdk::RecordKind;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixStream;
 use tokio::process::{Child, ChildStderr, Command};
@@ -221,6 +223,12 @@ secrets = {{ api_key = {{ env = "TEST_BAMBOOHR_KEY" }} }}
         keys
     }
 
+    /// The keys of all records of a kind that the LMS holds.
+    pub(crate) fn truth(&self, kind: RecordKind) -> BTreeSet<String> {
+        let mut all = self.sandbox.portal.expected_records();
+        all.remove(&kind).unwrap_or_default().values().map(Record::key).collect()
+    }
+
     /// The keys of all records of some learners.
     pub(crate) fn keys_of(&self, learners: &BTreeSet<String>) -> BTreeSet<String> {
         let portal = &self.sandbox.portal;
@@ -236,6 +244,13 @@ secrets = {{ api_key = {{ env = "TEST_BAMBOOHR_KEY" }} }}
 pub(crate) fn key_of(row: &HrRow) -> Option<String> {
     let column = if row.object == "training" { "notes" } else { "customReference" };
     row.fields.get(column)?.lines().find_map(|line| line.trim().strip_prefix("learnsync:test:")).map(str::to_owned)
+}
+
+/// The record keys in the marks of a file, each as often as it stands there; none when there is no such file.
+pub(crate) fn marks_in(file: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let keys = text.split("learnsync:test:").skip(1).filter_map(|rest| rest.split(['"', ',', '\n']).next());
+    keys.map(str::to_owned).collect()
 }
 
 /// Whether nothing is left to do; what is parked waits for somebody.

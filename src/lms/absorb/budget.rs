@@ -17,7 +17,7 @@ use crate::domain::lane::{Lane, LmsUse};
 use crate::domain::time::Timestamp;
 
 /// Calls that may follow each other without a pause, as a part of those of a second: timers are late, and the rate shall be used all the same.
-const BURST_PART: u32 = 10;
+pub(super) const BURST_PART: u32 = 10;
 
 /// From so many calls at once on, one place is kept for live events: slow answers to others must not fill all of them.
 const PLACES_WITH_RESERVE: usize = 4;
@@ -274,52 +274,6 @@ mod tests {
         }))
         .await;
         calls.into_inner()
-    }
-
-    /// A limiter as the LMS has one: a bucket that fills with `rate` tokens a second, up to `depth`.
-    struct Limiter {
-        state: Mutex<(Instant, f64)>,
-        throttled: AtomicU64,
-    }
-
-    impl Limiter {
-        fn new() -> Self {
-            Self { state: Mutex::new((Instant::now(), 100.0)), throttled: AtomicU64::new(0) }
-        }
-
-        fn take(&self) {
-            let mut state = self.state.lock().expect("no panic");
-            let now = Instant::now();
-            let tokens = (state.1 + (now - state.0).as_secs_f64() * 200.0).min(100.0);
-            if tokens < 1.0 {
-                self.throttled.fetch_add(1, Ordering::Relaxed);
-            }
-            *state = (now, (tokens - 1.0).max(0.0));
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_hour_of_all_lanes_at_once_never_meets_the_limit_of_absorb() {
-        for (rate, time) in [(50, HOUR), (200, HOUR / 12)] {
-            let (budget, limiter) = (Budget::new(rate, 6), Limiter::new());
-            let seen = |_| limiter.take();
-            let calls = join_all(Lane::ALL.map(|lane| call(&budget, lane, 3, time, &seen))).await;
-            assert_eq!(limiter.throttled.load(Ordering::Relaxed), 0, "{rate}/s");
-            let most = u64::from(rate) * time.as_secs();
-            let all: u64 = calls.iter().sum();
-            assert!(all <= most + u64::from(rate / BURST_PART) && all >= most * 95 / 100, "{all} of {most}");
-            for (lane, calls) in Lane::ALL.into_iter().zip(calls) {
-                let share = most * u64::from(lane.share_percent()) / 100;
-                assert!(calls.abs_diff(share) * 50 < share, "{lane:?} made {calls} calls, its share is {share}");
-            }
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_limiter_of_the_test_above_does_throttle() {
-        let (budget, limiter) = (Budget::new(300, 6), Limiter::new());
-        call(&budget, Lane::Sweep, 6, Duration::from_secs(60), &|_| limiter.take()).await;
-        assert!(limiter.throttled.load(Ordering::Relaxed) > 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -91,15 +91,7 @@ impl Bulk for Absorb {
         for enrolment in enrolments {
             rows.enrolments.push(serde_json::from_slice::<Enrolment>(enrolment).map_err(unreadable)?);
         }
-        let mut complete = BTreeSet::new();
-        for (kind, name, path) in self.lists_of(&user) {
-            if kind == RecordKind::Completion || !kinds.contains(&kind) {
-                continue;
-            }
-            let Some(read) = self.optional_list(name, &path).await? else { continue };
-            rows.add(kind, &read).map_err(misunderstood(&path))?;
-            complete.insert(kind);
-        }
+        let complete = self.add_awards(&user, &mut rows, |kind| kinds.contains(&kind)).await?;
         if self.kinds.contains(&RecordKind::SessionAttendance) {
             rows.attendances = self.attendances(&user, &id, &rows).await?;
         }

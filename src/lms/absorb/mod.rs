@@ -55,6 +55,9 @@ const LEARNERS_NAMED_MAX: usize = 10;
 /// Words of a name after which a last name may still begin.
 const NAME_WORDS_MAX: usize = 6;
 
+/// The name of a learner's list of enrolments.
+const ENROLMENTS: &str = "enrollments";
+
 /// The greatest page number that Absorb takes.
 const PAGE_NUMBER_MAX: u32 = 65_535;
 
@@ -203,10 +206,9 @@ impl Absorb {
         learners.collect::<Result<_, String>>().map_err(misunderstood("/users"))
     }
 
-    /// Where a learner's rows of each kind are, with the name of that list.
-    fn lists_of(&self, user: &str) -> Vec<(RecordKind, &'static str, String)> {
+    /// Where a learner's awards of each kind are, with the name of that list.
+    fn awards_of(&self, user: &str) -> Vec<(RecordKind, &'static str, String)> {
         let mut lists = vec![
-            (RecordKind::Completion, "enrollments", format!("/users/{user}/enrollments")),
             (RecordKind::Certificate, "certificates", self.certificates_path.replace("{user}", user)),
             (RecordKind::Competency, "competencies", self.competencies_path.replace("{user}", user)),
         ];
@@ -214,6 +216,22 @@ impl Absorb {
             lists.push((RecordKind::LearningPath, "learningPaths", path.replace("{user}", user)));
         }
         lists
+    }
+
+    /// Reads a learner's awards of these kinds; answers which of them were read to their end.
+    async fn add_awards(
+        &self,
+        user: &str,
+        rows: &mut Rows,
+        is_wanted: impl Fn(RecordKind) -> bool,
+    ) -> Result<BTreeSet<RecordKind>, LmsError> {
+        let mut complete = BTreeSet::new();
+        for (kind, name, path) in self.awards_of(user).into_iter().filter(|(kind, ..)| is_wanted(*kind)) {
+            let Some(read) = self.optional_list(name, &path).await? else { continue };
+            rows.add(kind, &read).map_err(misunderstood(&path))?;
+            complete.insert(kind);
+        }
+        Ok(complete)
     }
 
     /// A list whose feature may be off in the portal: `None` for 404 and 403.
@@ -282,22 +300,13 @@ impl Lms for Absorb {
         let user = segment(learner_id)?;
         let learner_id = plain_id(learner_id);
         let mut rows = Rows::of(&learner_id);
-        let mut complete = BTreeSet::new();
-        for (kind, name, path) in self.lists_of(&user) {
-            let read = match kind {
-                // Without enrolments there is no learner; nothing is concluded from that, whoever asked reads the profile first.
-                RecordKind::Completion => match self.client.list(name, &path).await? {
-                    None => return Ok(ReadRecords::default()),
-                    found => found,
-                },
-                _ => self.optional_list(name, &path).await?,
-            };
-            let Some(read) = read else { continue };
-            rows.add(kind, &read).map_err(misunderstood(&path))?;
-            complete.insert(kind);
-        }
+        let (name, path) = (ENROLMENTS, enrolments_path(&user));
+        // Without enrolments there is no learner; nothing is concluded from that, whoever asked reads the profile first.
+        let Some(enrolments) = self.client.list(name, &path).await? else { return Ok(ReadRecords::default()) };
+        rows.add(RecordKind::Completion, &enrolments).map_err(misunderstood(&path))?;
+        let mut complete = self.add_awards(&user, &mut rows, |_| true).await?;
         // Credits stand with the enrolments.
-        complete.insert(RecordKind::CreditAward);
+        complete.extend([RecordKind::Completion, RecordKind::CreditAward]);
         if self.kinds.contains(&RecordKind::SessionAttendance) {
             rows.attendances = self.attendances(&user, &learner_id, &rows).await?;
             complete.insert(RecordKind::SessionAttendance);
@@ -350,7 +359,8 @@ impl Lms for Absorb {
         let row = Row::of(first).map_err(misunderstood("/users"))?;
         let id = row.id(&["id"]).ok_or_else(|| misunderstood("/users")("a user has no id".to_owned()))?;
         let user = segment(&id)?;
-        for (kind, name, path) in self.lists_of(&user) {
+        let enrolments = (RecordKind::Completion, ENROLMENTS, enrolments_path(&user));
+        for (kind, name, path) in [enrolments].into_iter().chain(self.awards_of(&user)) {
             match self.client.page(name, &path, 0, 1).await {
                 Ok(Some(_)) => {
                     probe.available.insert(kind);
@@ -399,6 +409,10 @@ fn named(text: &str) -> String {
         ways.push(format!("(firstName eq {first} and lastName eq {last})"));
     }
     ways.join(" or ")
+}
+
+fn enrolments_path(user: &str) -> String {
+    format!("/users/{user}/enrollments")
 }
 
 fn misunderstood(path: &str) -> impl Fn(String) -> LmsError {

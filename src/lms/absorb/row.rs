@@ -6,12 +6,8 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::dates::{self, Midnight};
+pub(super) use crate::domain::event::fold;
 use crate::domain::time::LmsTime;
-
-/// Folds a key or a name: lower case, letters and digits only. `Correlation ID`, `correlationId` and `correlation_id` become one.
-pub(super) fn fold(text: &str) -> String {
-    text.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect()
-}
 
 /// Reads a GUID, with or without braces or hyphens, in either case; the answer is in lower case with hyphens.
 pub(super) fn guid(text: &str) -> Option<String> {
