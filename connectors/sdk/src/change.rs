@@ -78,3 +78,25 @@ pub enum Observation {
         rows: Vec<String>,
     },
 }
+
+/// One page of all rows of an object, whoever wrote them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ListedPage {
+    /// The rows, in any order; each row is on one page.
+    pub rows: Vec<ListedRow>,
+    /// What asks for the next page; none after the last one.
+    pub next: Option<String>,
+}
+
+/// One row of a list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListedRow {
+    /// The row's id in the target.
+    pub row: String,
+    /// The person's id in the target; none where the target knows no people.
+    pub person: Option<String>,
+    /// The mark that it carries, of whichever installation (`learnsync:...`); none when it carries none.
+    pub mark: Option<String>,
+    /// Its fields, in the connector's vocabulary; or why they cannot be read.
+    pub fields: Result<Fields, String>,
+}

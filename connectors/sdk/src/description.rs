@@ -151,11 +151,13 @@ pub enum Claim {
     ReadBack,
     /// `Action::Withdraw` removes a row.
     Withdraw,
+    /// `list` shows all rows of an object, whoever wrote them: then reconciliation also finds what stands where nothing should.
+    List,
 }
 
 impl Claim {
     /// All claims, in the order of tables.
-    pub const ALL: [Self; 4] = [Self::People, Self::UpsertByMark, Self::ReadBack, Self::Withdraw];
+    pub const ALL: [Self; 5] = [Self::People, Self::UpsertByMark, Self::ReadBack, Self::Withdraw, Self::List];
 
     /// The word in tables.
     #[must_use]
@@ -165,6 +167,7 @@ impl Claim {
             Self::UpsertByMark => "upsert_by_mark",
             Self::ReadBack => "read_back",
             Self::Withdraw => "withdraw",
+            Self::List => "list",
         }
     }
 }

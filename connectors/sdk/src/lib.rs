@@ -13,7 +13,7 @@ mod person;
 mod settings;
 mod value;
 
-pub use change::{Action, Change, Observation, Place, Receipt};
+pub use change::{Action, Change, ListedPage, ListedRow, Observation, Place, Receipt};
 pub use clock::Clock;
 pub use description::{
     AfterUnknown, BlindRepeat, Claim, DefaultField, DefaultRoute, Description, FieldType, Need, RecordKind, Reference,
@@ -92,4 +92,10 @@ pub trait Connector: Send + Sync {
 
     /// Reads back what the target holds now; one observation per place, in the same order.
     async fn observe(&self, batch: &[Place]) -> Vec<Result<Observation, DeliveryError>>;
+
+    /// One page of all rows of an object, ours and others', in as few calls as the target allows. `page` is what the page before named as the
+    /// next one. Called only if `Claim::List` is made: what a target cannot list, reconciliation reads back place by place.
+    async fn list(&self, object: &str, _page: Option<&str>) -> Result<ListedPage, DeliveryError> {
+        Err(DeliveryError::new(ErrorKind::Rejected, format!("this target does not list the rows of {object}")))
+    }
 }
