@@ -134,7 +134,8 @@ const ROOMS: [(&str, &[&str]); 17] = [
     // The client counts its calls.
     ("lms", &["domain", "telemetry"]),
     ("sandbox", &["domain"]),
-    ("config", &[]),
+    // A policy's words are the domain's.
+    ("config", &["domain"]),
     ("domain", &[]),
     // Only debug builds have any.
     ("fail_point", &[]),

@@ -22,6 +22,7 @@ mod receipt;
 mod reconcile;
 mod reference;
 mod run;
+mod runs;
 mod sandbox;
 mod status;
 mod table;
@@ -70,9 +71,14 @@ enum Command {
     /// Lists, probes, pauses or forgets the destinations.
     Destinations(destinations::Options),
     Login(login::Options),
-    /// Asks the running daemon to read every learner again now.
+    /// Asks the running daemon to reconcile now: every learner is read again, and then what the destinations hold.
     #[command(after_help = "Example: learnsync reconcile")]
     Reconcile(reconcile::Options),
+    /// Shows what the nights came to: what was read, what the destinations really hold, and what followed.
+    Runs(runs::Options),
+    /// Lets a run go on that its guard holds because it would change too much.
+    #[command(after_help = "Example: learnsync approve 12")]
+    Approve(runs::ApproveOptions),
     /// Has the daemon read all that a portal holds, in as few calls as it allows; goes on where it was held or killed.
     #[command(after_help = "Example: learnsync backfill --since 2026-01-01")]
     Backfill(backfill::Options),
@@ -153,6 +159,8 @@ pub fn main() -> ExitCode {
         Command::Destinations(options) => destinations::run(&options),
         Command::Login(options) => login::run(&options),
         Command::Reconcile(options) => reconcile::run(&options),
+        Command::Runs(options) => runs::run(&options),
+        Command::Approve(options) => runs::approve(&options),
         Command::Backfill(options) => backfill::run(&options),
         Command::Backup(options) => copies::backup(&options),
         Command::Restore(options) => copies::restore(&options),

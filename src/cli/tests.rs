@@ -9,8 +9,10 @@ use serde_json::Value;
 use super::*;
 use crate::daemon::Done;
 use crate::domain::delivery::Cause;
+use crate::domain::drift::DriftClass;
 use crate::store::tests::{Ledger, Says};
 use crate::store::view::browse::DeliveryFilter;
+use crate::store::{DriftAction, Finding, VerifyCounts, VerifyProgress};
 
 fn leaves(command: &clap::Command, path: &str, found: &mut Vec<(String, Option<String>)>) {
     let subcommands: Vec<&clap::Command> = command.get_subcommands().filter(|one| one.get_name() != "help").collect();
@@ -137,6 +139,25 @@ async fn what_is_documented_of_the_json_answers_is_what_the_program_prints() {
     compare("events show", &view.show_event(1).expect("reads").expect("is there"), "event");
     compare("links list", &view.list_links(None, None, 1).expect("lists"), "");
     compare("destinations list", &view.list_destinations().expect("lists"), "");
+    let run = ledger.store.begin_verify(ledger.hr.id).await.expect("begins");
+    let finding = Finding {
+        delivery: Some(crate::domain::ids::DeliveryId(1)),
+        class: DriftClass::Edited,
+        object: "training".to_owned(),
+        row: Some("7".to_owned()),
+        mark: None,
+        person: Some("p1".to_owned()),
+        fields: vec!["title".to_owned()],
+        action: DriftAction::Report,
+        held_at: None,
+    };
+    let progress = VerifyProgress {
+        counts: VerifyCounts { classes: [(DriftClass::Edited, 1)].into(), ..run.progress.counts.clone() },
+        ..run.progress
+    };
+    ledger.store.keep_findings(run.id, vec![finding], Vec::new(), progress).await.expect("is kept");
+    compare("runs list", &view.list_runs(None, 1).expect("lists"), "runs[].verify.classes");
+    compare("runs show", &view.show_run(run.id.0, 1).expect("reads").expect("is there"), "run");
     let probed = check::Probed { destination: "hr".to_owned(), account: None, error: None };
     compare("destinations probe", &[probed], "");
     compare("audit chain", &audit::ChainReport { attempts: Some(1), first_break: None }, "");

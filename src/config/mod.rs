@@ -33,6 +33,8 @@ use chrono_tz::Tz;
 use learnsync_sdk::{MatchRule, RecordKind, RouteMode, SlotRule};
 use serde::Deserialize;
 
+use crate::domain::drift::{GonePolicy, Policies, Policy};
+
 /// The whole configuration file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -55,6 +57,9 @@ pub struct Config {
     /// The nightly reconciliation.
     #[serde(default)]
     pub reconcile: ReconcileConfig,
+    /// Whether nothing at all is written to any destination: all of them are in shadow.
+    #[serde(default)]
+    pub read_only: bool,
 }
 
 /// Where the store lives.
@@ -298,6 +303,81 @@ pub struct DestinationConfig {
     /// How long after it was achieved something is still told by routes that append, in hours.
     #[serde(default = "late_after_hours")]
     pub late_after_hours: u32,
+    /// `live`, or `shadow`: then it is read and compared, and nothing can be written to it.
+    #[serde(default)]
+    pub mode: DestinationMode,
+    /// What the night does about rows that are not as we wrote them.
+    #[serde(default)]
+    pub drift: DriftConfig,
+    /// What the night must not do without a person's yes.
+    #[serde(default)]
+    pub guard: GuardConfig,
+}
+
+/// Whether a destination is written to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DestinationMode {
+    /// It is.
+    #[default]
+    Live,
+    /// It is only read.
+    Shadow,
+}
+
+/// What the night does about rows that are not as we wrote them.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DriftConfig {
+    /// A row that is not there any more: `repair`, `report` or `ignore`.
+    pub missing: Option<Policy>,
+    /// A row that stands under another person now: `repair`, `report` or `ignore`.
+    pub moved: Option<Policy>,
+    /// A row that lost our mark: `repair`, `report` or `ignore`.
+    pub unmarked: Option<Policy>,
+    /// A field that somebody changed: `repair`, `report`, `adopt` or `ignore`.
+    pub edited: Option<Policy>,
+    /// The same for single fields of the target: name -> policy.
+    pub fields: BTreeMap<String, Policy>,
+    /// A row whose fact the LMS no longer shows, as two complete reads say: `keep`, `report` or `withdraw`.
+    pub gone: Option<GonePolicy>,
+}
+
+impl DriftConfig {
+    /// The policies; what is not set is as in these.
+    #[must_use]
+    pub fn policies(&self, given: &Policies) -> Policies {
+        let mut fields = given.fields.clone();
+        fields.extend(self.fields.clone());
+        Policies {
+            missing: self.missing.unwrap_or(given.missing),
+            moved: self.moved.unwrap_or(given.moved),
+            unmarked: self.unmarked.unwrap_or(given.unmarked),
+            edited: self.edited.unwrap_or(given.edited),
+            fields,
+            gone: self.gone.unwrap_or(given.gone),
+        }
+    }
+}
+
+/// What the night must not do without a person's yes: beyond any of these a run is held, and nothing of it is written.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GuardConfig {
+    /// The largest part of the rows that one night may write again, in percent.
+    pub changed_percent_max: u32,
+    /// So many rows may always be written again.
+    pub changed_rows_min: u32,
+    /// The most rows that one night may remove.
+    pub withdrawn_rows_max: u32,
+    /// The largest part of the rows that may be unreadable, in percent.
+    pub unreadable_percent_max: u32,
+}
+
+impl Default for GuardConfig {
+    fn default() -> Self {
+        Self { changed_percent_max: 20, changed_rows_min: 20, withdrawn_rows_max: 10, unreadable_percent_max: 20 }
+    }
 }
 
 fn late_after_hours() -> u32 {
@@ -411,6 +491,9 @@ pub struct RouteConfig {
     /// Target field <- source; without any, the connector's default mapping for this kind of record.
     #[serde(default)]
     pub fields: BTreeMap<String, SourceConfig>,
+    /// What the night does about this route's rows that are not as we wrote them; what is not set here is as for the destination.
+    #[serde(default)]
+    pub drift: DriftConfig,
 }
 
 fn state() -> RouteMode {

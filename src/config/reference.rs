@@ -301,6 +301,38 @@ pub static SETTINGS: &[Setting] = &[
         "\"keep\"",
     )
     .limit("`keep`, `clear`, `park`").of(Type::Word(&["keep", "clear", "park"])),
+    optional(
+        "destinations.<destination>.routes.<route>.drift",
+        "What the night does about this route's rows that are not as we wrote them; what is not set here is as for the destination.",
+    )
+    .of(Type::Table),
+    optional(
+        "destinations.<destination>.routes.<route>.drift.missing",
+        "A row that is not there any more: `repair`, `report` or `ignore`.",
+    )
+    .of(Type::Word(&["repair", "report", "ignore"])),
+    optional(
+        "destinations.<destination>.routes.<route>.drift.moved",
+        "A row that stands under another person now: `repair`, `report` or `ignore`.",
+    )
+    .of(Type::Word(&["repair", "report", "ignore"])),
+    optional("destinations.<destination>.routes.<route>.drift.unmarked", "A row that lost our mark: `repair`, `report` or `ignore`.")
+        .of(Type::Word(&["repair", "report", "ignore"])),
+    optional(
+        "destinations.<destination>.routes.<route>.drift.edited",
+        "A field that somebody changed: `repair`, `report`, `adopt` or `ignore`.",
+    )
+    .of(Type::Word(&["repair", "report", "adopt", "ignore"])),
+    optional(
+        "destinations.<destination>.routes.<route>.drift.fields",
+        "The same for single fields of the target: name -> policy.",
+    )
+    .of(Type::Texts),
+    optional(
+        "destinations.<destination>.routes.<route>.drift.gone",
+        "A row whose fact the LMS no longer shows, as two complete reads say: `keep`, `report` or `withdraw`.",
+    )
+    .of(Type::Word(&["keep", "report", "withdraw"])),
     optional("destinations.<destination>.references", "Reference data: kind -> how courses find theirs.").of(Type::Table),
     optional(
         "destinations.<destination>.references.<reference>.courses",
@@ -342,6 +374,61 @@ pub static SETTINGS: &[Setting] = &[
         "24",
     )
     .range(1, 8_760),
+    default(
+        "destinations.<destination>.mode",
+        "`live`, or `shadow`: then it is read and compared, and nothing can be written to it.",
+        "\"live\"",
+    )
+    .of(Type::Word(&["live", "shadow"])),
+    optional(
+        "destinations.<destination>.drift",
+        "What the night does about rows that are not as we wrote them.",
+    )
+    .of(Type::Table),
+    optional(
+        "destinations.<destination>.drift.missing",
+        "A row that is not there any more: `repair`, `report` or `ignore`.",
+    )
+    .of(Type::Word(&["repair", "report", "ignore"])),
+    optional(
+        "destinations.<destination>.drift.moved",
+        "A row that stands under another person now: `repair`, `report` or `ignore`.",
+    )
+    .of(Type::Word(&["repair", "report", "ignore"])),
+    optional("destinations.<destination>.drift.unmarked", "A row that lost our mark: `repair`, `report` or `ignore`.")
+        .of(Type::Word(&["repair", "report", "ignore"])),
+    optional(
+        "destinations.<destination>.drift.edited",
+        "A field that somebody changed: `repair`, `report`, `adopt` or `ignore`.",
+    )
+    .of(Type::Word(&["repair", "report", "adopt", "ignore"])),
+    optional(
+        "destinations.<destination>.drift.fields",
+        "The same for single fields of the target: name -> policy.",
+    )
+    .of(Type::Texts),
+    optional(
+        "destinations.<destination>.drift.gone",
+        "A row whose fact the LMS no longer shows, as two complete reads say: `keep`, `report` or `withdraw`.",
+    )
+    .of(Type::Word(&["keep", "report", "withdraw"])),
+    optional("destinations.<destination>.guard", "What the night must not do without a person's yes.").of(Type::Table),
+    default(
+        "destinations.<destination>.guard.changed_percent_max",
+        "The largest part of the rows that one night may write again, in percent.",
+        "20",
+    )
+    .range(0, 100),
+    default("destinations.<destination>.guard.changed_rows_min", "So many rows may always be written again.", "20")
+        .range(0, 1_000_000),
+    default("destinations.<destination>.guard.withdrawn_rows_max", "The most rows that one night may remove.", "10")
+        .range(0, 1_000_000),
+    default(
+        "destinations.<destination>.guard.unreadable_percent_max",
+        "The largest part of the rows that may be unreadable, in percent.",
+        "20",
+    )
+    .range(0, 100),
     optional("reconcile", "The nightly reconciliation.").of(Type::Table),
     default(
         "reconcile.cron",
@@ -350,6 +437,12 @@ pub static SETTINGS: &[Setting] = &[
     )
     .limit("minute hour day month weekday"),
     default("reconcile.zone", "The zone of the cron expression.", "\"UTC\"").of(Type::Zone),
+    default(
+        "read_only",
+        "Whether nothing at all is written to any destination: all of them are in shadow.",
+        "false",
+    )
+    .of(Type::Bool),
 ];
 
 /// What may stand in the table at a path: the next part of each path below, with its setting where that is one itself.
@@ -484,7 +577,9 @@ mod tests {
                 "AdminAddress" => "address:port or unix:path",
                 "History" => "word or date",
                 "DayTime" => "time of the day",
-                "Region" | "RecordKind" | "RouteMode" | "SlotRule" | "WhenMissing" => "one word",
+                "Region" | "RecordKind" | "RouteMode" | "SlotRule" | "WhenMissing" | "DestinationMode" | "Policy"
+                | "GonePolicy" => "one word",
+                "BTreeMap<String, Policy>" => "table of texts",
                 "Vec<MatchRule>" => "list of words",
                 "BTreeMap<String, String>" => "table of texts",
                 _ => "table",

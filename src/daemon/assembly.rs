@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 
 use anyhow::Context;
+use learnsync_sdk::{Claim, RouteMode};
 use tracing::{info, warn};
 
 use super::build::BuiltDestination;
@@ -17,6 +18,7 @@ use crate::lms::Lms;
 use crate::lms::absorb::payload::Aliases;
 use crate::pipeline::deliver::Deliver;
 use crate::pipeline::destination::Destination;
+use crate::pipeline::gatekeeper::Gatekeeper;
 use crate::pipeline::intake::Intake;
 use crate::pipeline::midnight::Midnight;
 use crate::pipeline::plan::{Plan, PlannedRoute};
@@ -26,6 +28,7 @@ use crate::pipeline::worker::{Bell, Work};
 use crate::reconcile::backfill::Backfill;
 use crate::reconcile::schedule::Schedule;
 use crate::reconcile::sweep::Sweep;
+use crate::reconcile::verify::Verify;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
@@ -42,6 +45,8 @@ pub struct Bells {
     pub backfills: Vec<Arc<Bell>>,
     /// One a destination, by name.
     pub deliver: BTreeMap<String, Arc<Bell>>,
+    /// One a destination that can be read back, by name.
+    pub verify: BTreeMap<String, Arc<Bell>>,
 }
 
 /// One portal.
@@ -82,6 +87,8 @@ pub struct Assembled {
     pub steps: Vec<(Arc<dyn Work>, Arc<Bell>)>,
     /// One a portal.
     pub sweep_now: Vec<Arc<AtomicBool>>,
+    /// One a destination that can be read back.
+    pub verify_now: Vec<Arc<AtomicBool>>,
     /// The destinations, by name.
     pub destinations: BTreeMap<String, Arc<Destination>>,
     /// The portals, by name.
@@ -112,8 +119,16 @@ impl Assembly<'_> {
             Arc::clone(&self.metrics),
         );
         steps.push((Arc::new(intake), Arc::clone(&bells.intake)));
-        for destination in &destinations {
-            self.writers(destination, bells, &mut steps);
+        let mut verify_now = Vec::new();
+        for (destination, built) in destinations.iter().zip(self.destinations) {
+            let gatekeeper = Arc::new(Gatekeeper {
+                store: Arc::clone(&self.store),
+                destination: Arc::clone(destination),
+                clock: Arc::clone(&self.clock),
+                probing: tokio::sync::Mutex::default(),
+            });
+            self.writers(destination, &gatekeeper, bells, &mut steps);
+            verify_now.extend(self.verify(destination, &gatekeeper, built, bells, &mut steps));
         }
         for (portal, bell) in portals.values().flat_map(|portal| {
             let bell = &bells.refresh[&portal.name];
@@ -136,7 +151,7 @@ impl Assembly<'_> {
         self.backfills(&portals, bells, &mut steps);
         let sweep_now = self.sweeps(&portals, &destinations, bells, &mut steps);
         let destinations = destinations.into_iter().map(|ready| (ready.name.clone(), ready)).collect();
-        Ok(Assembled { steps, sweep_now, destinations, portals })
+        Ok(Assembled { steps, sweep_now, verify_now, destinations, portals })
     }
 
     /// Learners of a portal that was taken out of the configuration wait until it is back.
@@ -182,10 +197,18 @@ impl Assembly<'_> {
         Ok((Arc::new(plan), destinations))
     }
 
-    fn writers(&self, destination: &Arc<Destination>, bells: &mut Bells, steps: &mut Steps) {
+    fn writers(
+        &self,
+        destination: &Arc<Destination>,
+        gatekeeper: &Arc<Gatekeeper>,
+        bells: &mut Bells,
+        steps: &mut Steps,
+    ) {
         let bell = Arc::new(Bell::default());
         bells.deliver.insert(destination.name.clone(), Arc::clone(&bell));
-        let probing = Arc::new(tokio::sync::Mutex::new(()));
+        if destination.is_shadow {
+            return;
+        }
         for _ in 0..destination.description.concurrency_max {
             let deliver = Deliver {
                 store: Arc::clone(&self.store),
@@ -194,10 +217,42 @@ impl Assembly<'_> {
                 entropy: Arc::clone(&self.entropy),
                 more: Arc::clone(&bell),
                 metrics: Arc::clone(&self.metrics),
-                probing: Arc::clone(&probing),
+                gatekeeper: Arc::clone(gatekeeper),
             };
             steps.push((Arc::new(deliver), Arc::clone(&bell)));
         }
+    }
+
+    /// Reads back what a destination holds; answers the switch that asks for it now. None where the target can show nothing.
+    fn verify(
+        &self,
+        destination: &Arc<Destination>,
+        gatekeeper: &Arc<Gatekeeper>,
+        built: &BuiltDestination,
+        bells: &mut Bells,
+        steps: &mut Steps,
+    ) -> Option<Arc<AtomicBool>> {
+        let is_read = [Claim::ReadBack, Claim::List].iter().any(|claim| destination.description.claims(*claim));
+        if !is_read || built.routes.iter().all(|route| route.mode == RouteMode::Append) {
+            return None;
+        }
+        let asked = Arc::new(AtomicBool::new(false));
+        let verify = Verify {
+            destination: Arc::clone(destination),
+            gatekeeper: Arc::clone(gatekeeper),
+            store: Arc::clone(&self.store),
+            schedule: self.schedule.clone(),
+            guard: built.guard.clone(),
+            asked: Arc::clone(&asked),
+            clock: Arc::clone(&self.clock),
+            entropy: Arc::clone(&self.entropy),
+            deliver: Arc::clone(&bells.deliver[&destination.name]),
+            failures: AtomicU32::new(0),
+        };
+        let bell = Arc::new(Bell::default());
+        bells.verify.insert(destination.name.clone(), Arc::clone(&bell));
+        steps.push((Arc::new(verify), bell));
+        Some(asked)
     }
 
     fn backfills(&self, portals: &BTreeMap<String, Arc<Portal>>, bells: &mut Bells, steps: &mut Steps) {

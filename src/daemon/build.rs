@@ -10,10 +10,12 @@ use learnsync_sdk::{
 
 use super::client::http_client;
 use crate::config::{
-    Config, ConfigError, ConfigErrors, DestinationConfig, History, PortalConfig, PortalSecrets, RouteConfig, Secret,
-    Source, Told, nearest, portal_secrets, resolve, settings, token_key,
+    Config, ConfigError, ConfigErrors, DestinationConfig, DestinationMode, DriftConfig, GuardConfig, History,
+    PortalConfig, PortalSecrets, RouteConfig, Secret, Source, Told, nearest, portal_secrets, resolve, settings,
+    token_key,
 };
 use crate::domain::chance::Entropy;
+use crate::domain::drift::Policies;
 use crate::domain::event::{EVENTS, event_called};
 use crate::domain::standing::Calendar;
 use crate::domain::time::{Clock, SystemClock};
@@ -23,6 +25,7 @@ use crate::lms::absorb::{Absorb, AbsorbSettings, Credentials, OAuthClient, Token
 use crate::mapping::{Mapping, sources_of};
 use crate::pipeline::destination::{Destination, Gate, References, Route};
 use crate::pipeline::pace::Pace;
+use crate::pipeline::read_only::ReadOnly;
 use crate::pipeline::telling::{QuietHours, Telling};
 use crate::store::{DestinationRows, DestinationSpec, RouteSpec, TokenKey};
 use crate::telemetry::Metrics;
@@ -96,6 +99,10 @@ pub struct BuiltDestination {
     pub telling: Telling,
     /// The routes.
     pub routes: Vec<BuiltRoute>,
+    /// Whether it is only read.
+    pub is_shadow: bool,
+    /// What the night must not do by itself.
+    pub guard: GuardConfig,
 }
 
 /// A route whose mapping was compiled.
@@ -112,6 +119,8 @@ pub struct BuiltRoute {
     pub object: String,
     /// Record -> fields.
     pub mapping: Arc<Mapping>,
+    /// What the night does about its rows.
+    pub drift: Policies,
 }
 
 impl BuiltDestination {
@@ -147,6 +156,7 @@ impl BuiltDestination {
                     object: route.object.clone(),
                     mapping: Arc::clone(&route.mapping),
                     mapping_id: row.mapping,
+                    drift: route.drift.clone(),
                 };
                 (row.id, ready)
             })
@@ -154,8 +164,12 @@ impl BuiltDestination {
         Destination {
             name: self.name.clone(),
             id: rows.id,
-            connector: Arc::clone(&self.connector),
+            connector: match self.is_shadow {
+                true => Arc::new(ReadOnly(Arc::clone(&self.connector))),
+                false => Arc::clone(&self.connector),
+            },
             description: self.description.clone(),
+            is_shadow: self.is_shadow,
             routes,
             match_rules: self.match_rules.clone(),
             installation: installation.to_owned(),
@@ -246,6 +260,7 @@ pub(super) fn build_what_is_right(
     let wanted: BTreeSet<RecordKind> =
         parts.destinations.iter().flat_map(|built| built.routes.iter().map(|route| route.record)).collect();
     parts.portals.values_mut().for_each(|portal| portal.settings.kinds.clone_from(&wanted));
+    parts.destinations.iter_mut().for_each(|built| built.is_shadow |= config.read_only);
     errors.0.extend(found.into_iter().filter(|error| !told.echoes(error)));
     parts
 }
@@ -381,6 +396,8 @@ fn build_destination(
             zone,
         },
         routes,
+        is_shadow: config.mode == DestinationMode::Shadow,
+        guard: config.guard.clone(),
     })
 }
 
@@ -477,6 +494,7 @@ fn routes(
                 errors.0.push(site.at_value(&below, no_reference_kind(kind, description)));
             }
         }
+        let drift = route.drift.policies(&site.config.drift.policies(&Policies::default()));
         match Mapping::compile(&route.fields, &object, zone, &site.config.references) {
             Ok(mapping) => built.push(BuiltRoute {
                 name,
@@ -485,6 +503,7 @@ fn routes(
                 slot: route.slot,
                 object: route.object,
                 mapping: Arc::new(mapping),
+                drift,
             }),
             Err(wrong) => {
                 for error in wrong {
@@ -523,6 +542,7 @@ fn configured_or_default(config: &DestinationConfig, description: &Description) 
                     mode: route.mode,
                     slot: route.slot,
                     fields: sources_of(route),
+                    drift: DriftConfig::default(),
                 };
                 (route.name.to_owned(), config)
             })

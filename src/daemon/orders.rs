@@ -13,7 +13,7 @@ use super::Checked;
 use super::doors::StoreVault;
 use crate::config::{Config, unknown};
 use crate::domain::chance::{Entropy, Generator};
-use crate::domain::ids::{DeliveryId, PersonId};
+use crate::domain::ids::{DeliveryId, PersonId, RunId};
 use crate::domain::time::{Clock, SystemClock};
 use crate::lms::absorb::Absorb;
 use crate::pipeline::breaker::Breaker;
@@ -31,6 +31,11 @@ pub const REASON_CHARS_MAX: usize = 200;
 pub enum Order {
     /// Read every learner again now.
     Reconcile,
+    /// Let a run that its guard holds go on.
+    Approve {
+        /// Its number.
+        run: i64,
+    },
     /// Read all that a portal holds; one that is held or was killed goes on.
     Backfill {
         /// The portal's name.
@@ -157,6 +162,10 @@ pub struct Running {
     pub deliver: BTreeMap<String, Arc<Bell>>,
     /// The switches that ask for a sweep, one a portal.
     pub sweep_now: Vec<Arc<AtomicBool>>,
+    /// The switches that ask for a verify, one a destination that can be read back.
+    pub verify_now: Vec<Arc<AtomicBool>>,
+    /// Their bells, by the destination's name.
+    pub verify: BTreeMap<String, Arc<Bell>>,
     /// The bells of the sweeps.
     pub sweeps: Vec<Arc<Bell>>,
     /// The bells of the backfills.
@@ -192,6 +201,7 @@ impl Desk {
     async fn try_to(&self, order: Order) -> anyhow::Result<Done> {
         match order {
             Order::Reconcile => self.reconcile(),
+            Order::Approve { run } => self.approve(run).await,
             Order::Backfill { portal, since } => self.backfill(&portal, since).await,
             Order::PauseBackfill { portal } => self.pause_backfill(&portal).await,
             Order::Pause { destination, reason } => self.pause(&destination, &reason).await,
@@ -214,9 +224,24 @@ impl Desk {
         let Some(running) = &self.running else {
             bail!("no daemon runs on this store, and only it reads the LMS: start `learnsync run`, then ask again");
         };
-        running.sweep_now.iter().for_each(|asked| asked.store(true, Ordering::SeqCst));
-        running.sweeps.iter().for_each(|bell| bell.ring());
-        Done::of("the sweep begins now".to_owned())
+        running.sweep_now.iter().chain(&running.verify_now).for_each(|asked| asked.store(true, Ordering::SeqCst));
+        running.sweeps.iter().chain(running.verify.values()).for_each(|bell| bell.ring());
+        Done::of(
+            "the LMS is read now, and then what the destinations hold; `learnsync runs list` tells how far that is"
+                .to_owned(),
+        )
+    }
+
+    async fn approve(&self, number: i64) -> anyhow::Result<Done> {
+        let Some(destination) = self.store.approve_run(RunId(number)).await.context("approve the run")? else {
+            bail!("no run {number} is held: `learnsync runs list` shows which are, and what became of the others");
+        };
+        let known = self.store.known_destinations().await.context("read the destinations")?;
+        let name = known.into_iter().find(|known| known.id == destination).map(|known| known.name).unwrap_or_default();
+        let bell = self.running.as_ref().and_then(|running| running.verify.get(&name));
+        bell.into_iter().for_each(|bell| bell.ring());
+        let when = if self.running.is_some() { "now" } else { "when `learnsync run` starts" };
+        Done::of(format!("run {number} goes on {when}: what it found at {name} is put right as the policies say"))
     }
 
     async fn backfill(&self, portal: &str, since: Option<chrono::NaiveDate>) -> anyhow::Result<Done> {

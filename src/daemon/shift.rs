@@ -87,6 +87,8 @@ impl Shift {
             destinations: asked.destinations,
             deliver: self.bells.deliver.clone(),
             sweep_now: asked.sweep_now,
+            verify_now: asked.verify_now,
+            verify: self.bells.verify.clone(),
             sweeps: self.bells.sweeps.clone(),
             backfills: self.bells.backfills.clone(),
             portals: asked.portals,

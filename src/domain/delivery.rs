@@ -1,7 +1,8 @@
 //! Deliveries: the obligation for one (destination, route, slot), what changes it, and what one attempt brought.
 
-use learnsync_sdk::{Learner, PersonMatch, RecordKind};
+use learnsync_sdk::{Fields, Learner, PersonMatch, RecordKind};
 
+use super::drift::Holding;
 use super::ids::{DeliveryId, DestinationId, MappingId, PersonId, RecordId, RouteId};
 use super::record::Record;
 use super::time::Timestamp;
@@ -308,6 +309,8 @@ pub struct DueDelivery {
     pub held_fields_digest: Option<Vec<u8>>,
     /// Since when the place should hold these facts.
     pub wanted_at: Timestamp,
+    /// What is remembered of the place: what was written last, and what is left as it is.
+    pub holding: Holding,
 }
 
 /// Which person in a destination a learner is.
@@ -376,7 +379,7 @@ pub struct Attempt {
 }
 
 /// What we know that a place holds after an attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Held {
     /// The person's id in the target.
     pub person: String,
@@ -384,10 +387,12 @@ pub struct Held {
     pub row: Option<String>,
     /// The version of the mapping that made the fields.
     pub mapping: MappingId,
+    /// All fields as the mapping made them; none after a withdrawal.
+    pub fields: Option<Fields>,
 }
 
 /// Where a delivery goes after an attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Next {
     /// Done, if the facts are still those that were sent and the link is still to the same person.
     Settled(Held),
@@ -453,7 +458,7 @@ pub enum Next {
 }
 
 /// One attempt and what follows from it; committed together.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     /// Which delivery.
     pub delivery: DeliveryId,

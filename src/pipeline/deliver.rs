@@ -10,18 +10,17 @@ use learnsync_sdk::{
     Place, Receipt, RouteMode,
 };
 use sha2::{Digest, Sha256};
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::breaker::PROBE_MS;
 use super::destination::{Destination, PauseEnd, Route};
+use super::gatekeeper::Gatekeeper;
 use super::pace::Slot;
-use super::retry::{Circumstances, Decision, During, decide, throttled_until};
+use super::retry::{Circumstances, Decision, During, decide};
 use super::telling::When;
 use super::worker::{Bell, Turn, Work};
 use crate::domain::chance::Entropy;
-use crate::domain::delivery::{
-    Attempt, AttemptAction, Cause, DueDelivery, Held, LaneWork, LinkFound, Next, Outcome, THROTTLED,
-};
+use crate::domain::delivery::{Attempt, AttemptAction, Cause, DueDelivery, Held, LaneWork, LinkFound, Next, Outcome};
 use crate::domain::ids::{DeliveryId, PersonId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::fail_point;
@@ -31,9 +30,6 @@ use crate::telemetry::Metrics;
 
 /// The longest that one batch may take in the target; then its outcome counts as unknown.
 const BATCH_TIME_MAX: Duration = Duration::from_secs(120);
-
-/// While another worker probes a paused destination, the others look again after this, in milliseconds.
-const PROBING_MS: i64 = 1_000;
 
 /// The step for one destination; several of them may run at once.
 pub struct Deliver {
@@ -49,8 +45,8 @@ pub struct Deliver {
     pub more: Arc<Bell>,
     /// Counts attempts by their outcome.
     pub metrics: Arc<Metrics>,
-    /// Held while a paused destination is probed.
-    pub probing: Arc<tokio::sync::Mutex<()>>,
+    /// Closes and opens the destination.
+    pub gatekeeper: Arc<Gatekeeper>,
 }
 
 /// A delivery that is ready to be written.
@@ -88,13 +84,15 @@ impl Work for Deliver {
                 NextLane::Due(lane) => lanes.push(*lane),
                 NextLane::Rest(until) if lanes.is_empty() => return Ok(Turn::Rest(until)),
                 NextLane::Retired if lanes.is_empty() => return Ok(Turn::Rest(None)),
-                NextLane::Paused { cause, until } if lanes.is_empty() => return self.end_pause(&cause, until).await,
+                NextLane::Paused { cause, until } if lanes.is_empty() => {
+                    return self.gatekeeper.end_pause(&cause, until).await;
+                }
                 NextLane::Rest(_) | NextLane::Retired | NextLane::Paused { .. } => break,
             }
         }
         if !self.destination.gate.is_recognised() {
             drop(lanes);
-            return self.recognise().await;
+            return self.gatekeeper.recognise().await;
         }
         self.more.ring();
         self.serve(lanes, &slot).await?;
@@ -360,7 +358,7 @@ impl Deliver {
     fn prepare(&self, work: &LaneWork, due: &DueDelivery, route: &Route, remote_person: &str, fields: Fields) -> Ready {
         let fields_digest = Sha256::digest(serde_json::to_vec(&fields).expect("fields are plain data")).to_vec();
         let mark = self.destination.mark(&due.slot);
-        let held = Held { person: remote_person.to_owned(), row: None, mapping: route.mapping_id };
+        let held = |fields| Held { person: remote_person.to_owned(), row: None, mapping: route.mapping_id, fields };
         let change = |person: &str, action| Change {
             object: route.object.clone(),
             person: person.to_owned(),
@@ -374,13 +372,16 @@ impl Deliver {
                 (change(person, Action::Withdraw { row: row.clone() }), Step::Moves)
             }
             (Some(row), _) if !due.is_wanted => {
-                (change(remote_person, Action::Withdraw { row: row.clone() }), Step::Settles(held))
+                (change(remote_person, Action::Withdraw { row: row.clone() }), Step::Settles(held(None)))
             }
             (row, person) => {
                 // The row that we know is this person's; under another person it would be somebody else's.
                 let row = row.clone().filter(|_| person.as_deref() == Some(remote_person));
                 let idempotency_key = format!("{mark}:{}", hex(&due.fingerprint[..8]));
-                (change(remote_person, Action::Put { fields, row, idempotency_key }), Step::Settles(held))
+                // What was left to somebody else in the row that we know is not written over; a new row gets everything.
+                let written = if row.is_some() { due.holding.without_left(&fields) } else { fields.clone() };
+                let put = Action::Put { fields: written, row, idempotency_key };
+                (change(remote_person, put), Step::Settles(held(Some(fields))))
             }
         };
         Ready { due: due.clone(), person: work.person, change, step, fields_digest }
@@ -642,26 +643,9 @@ impl Deliver {
 
     async fn pause_if(&self, decision: &Decision) -> Result<(), StoreError> {
         match &decision.pause {
-            Some(pause) => self.pause(pause.cause, PauseEnd::At(pause.until)).await,
+            Some(pause) => self.gatekeeper.pause(pause.cause, PauseEnd::At(pause.until)).await,
             None => Ok(()),
         }
-    }
-
-    /// Closes the gate and keeps the pause for the next life of the daemon.
-    async fn pause(&self, cause: &'static str, end: PauseEnd) -> Result<(), StoreError> {
-        self.destination.gate.close(end);
-        let name = &self.destination.name;
-        let until = match end {
-            PauseEnd::At(until) => {
-                warn!(destination = name, cause, "Paused {name} until {until}");
-                Some(until)
-            }
-            PauseEnd::Open => {
-                warn!(destination = name, cause, "Paused {name} until a person says that it is right");
-                None
-            }
-        };
-        self.store.pause_destination(self.destination.id, cause, until).await
     }
 
     fn outcome(
@@ -684,71 +668,6 @@ impl Deliver {
         };
         let was_sent = matches!(action, AttemptAction::Put | AttemptAction::Withdraw);
         Outcome { was_sent, ..Outcome::of(due, Some(attempt), next) }
-    }
-
-    /// A pause that is over ends; where the cause may still stand, one probe decides.
-    async fn end_pause(&self, cause: &str, until: Option<Timestamp>) -> Result<Turn, StoreError> {
-        let Some(until) = until else { return Ok(Turn::Rest(None)) };
-        if self.clock.now() < until {
-            return Ok(Turn::Rest(Some(until)));
-        }
-        let Ok(_alone) = self.probing.try_lock() else {
-            return Ok(Turn::Rest(Some(self.clock.now().plus_ms(PROBING_MS))));
-        };
-        if cause == THROTTLED {
-            self.resume().await?;
-            return Ok(Turn::Worked);
-        }
-        self.probe().await
-    }
-
-    /// Before anything is written in this life of the daemon: is the account behind the credentials the one that we know? Somebody may have
-    /// put those of another company, or of the sandbox, into the file.
-    async fn recognise(&self) -> Result<Turn, StoreError> {
-        let Ok(_alone) = self.probing.try_lock() else {
-            return Ok(Turn::Rest(Some(self.clock.now().plus_ms(PROBING_MS))));
-        };
-        if self.destination.gate.is_recognised() {
-            return Ok(Turn::Worked);
-        }
-        self.probe().await
-    }
-
-    /// One cheap call decides whether the destination is written to: it answers, and it is the account that we know.
-    async fn probe(&self) -> Result<Turn, StoreError> {
-        let again = match self.destination.connector.probe().await {
-            Ok(account) => {
-                if self.store.recognise_account(self.destination.id, &account.identity).await? {
-                    self.destination.gate.recognise();
-                    self.resume().await?;
-                } else {
-                    // `destinations rebase` says that it is right.
-                    self.pause("account_changed", PauseEnd::Open).await?;
-                }
-                return Ok(Turn::Worked);
-            }
-            Err(error) => match error.kind {
-                ErrorKind::Throttled(after) => (THROTTLED, throttled_until(&after, self.clock.now())),
-                ErrorKind::Unauthorized => {
-                    ("unauthorized", self.clock.now().plus_ms(super::retry::UNAUTHORIZED_PROBE_MS))
-                }
-                ErrorKind::Unavailable
-                | ErrorKind::Ambiguous
-                | ErrorKind::Rejected
-                | ErrorKind::Unmatched
-                | ErrorKind::Superseded => ("circuit_open", self.clock.now().plus_ms(PROBE_MS)),
-            },
-        };
-        self.pause(again.0, PauseEnd::At(again.1)).await?;
-        Ok(Turn::Rest(Some(again.1)))
-    }
-
-    async fn resume(&self) -> Result<(), StoreError> {
-        self.destination.with_breaker(super::breaker::Breaker::close);
-        self.store.end_pause(self.destination.id).await?;
-        self.destination.gate.open(None);
-        info!(destination = self.destination.name, "{} is written to", self.destination.name);
-        Ok(())
     }
 }
 

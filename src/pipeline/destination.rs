@@ -10,6 +10,7 @@ use super::breaker::Breaker;
 use super::pace::Pace;
 use super::settling::Settling;
 use super::telling::Telling;
+use crate::domain::drift::Policies;
 use crate::domain::ids::{DeliveryId, DestinationId, MappingId, RouteId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::mapping::{Mapping, ReferenceTable};
@@ -32,6 +33,8 @@ pub struct Route {
     pub mapping: Arc<Mapping>,
     /// The version of the mapping.
     pub mapping_id: MappingId,
+    /// What the night does about its rows that are not as we wrote them.
+    pub drift: Policies,
 }
 
 /// One configured destination.
@@ -44,6 +47,8 @@ pub struct Destination {
     pub connector: Arc<dyn Connector>,
     /// What it says about itself.
     pub description: Description,
+    /// Whether it is only read: then its connector cannot write, and no step does.
+    pub is_shadow: bool,
     /// The routes.
     pub routes: BTreeMap<RouteId, Route>,
     /// How learners are recognised, in order.

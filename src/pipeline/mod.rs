@@ -3,12 +3,14 @@
 pub mod breaker;
 pub mod deliver;
 pub mod destination;
+pub mod gatekeeper;
 pub mod intake;
 pub mod midnight;
 pub mod pace;
 pub mod plan;
 pub mod portal;
 pub mod pulse;
+pub mod read_only;
 pub mod refresh;
 pub mod retry;
 pub mod settling;

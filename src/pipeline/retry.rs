@@ -57,7 +57,7 @@ pub struct Pause {
 }
 
 /// What follows from a failure.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
     /// For the delivery.
     pub next: Next,

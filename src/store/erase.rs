@@ -5,7 +5,7 @@ use diesel::prelude::*;
 
 use super::claims::Claims;
 use super::queue::dequeue;
-use super::schema::{attempt, delivery, destination, link, mark, person, promise, record};
+use super::schema::{attempt, delivery, destination, finding, holding, link, mark, person, promise, record};
 use super::seal::person_scope;
 use super::writer::Tx;
 use super::{Store, StoreError};
@@ -118,6 +118,10 @@ fn end_deliveries(db: &mut SqliteConnection, person: i64) -> Result<usize, Store
             .execute(db)?;
         diesel::update(attempt::table.filter(attempt::delivery_id.eq(id)))
             .set(attempt::words.eq(None::<Vec<u8>>))
+            .execute(db)?;
+        diesel::delete(holding::table.find(id)).execute(db)?;
+        diesel::update(finding::table.filter(finding::delivery_id.eq(id)))
+            .set(finding::person.eq(None::<String>))
             .execute(db)?;
     }
     Ok(rows.len())

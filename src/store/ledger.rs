@@ -5,7 +5,7 @@ use learnsync_sdk::PersonMatch;
 use sha2::{Digest, Sha256};
 
 use super::queue::{dequeue, enqueue};
-use super::schema::{attempt, chain_link, delivery, destination, link, person, record, route};
+use super::schema::{attempt, chain_link, delivery, destination, holding, link, person, record, route};
 use super::seal::person_scope;
 use super::writer::Tx;
 use super::{Store, StoreError};
@@ -398,6 +398,7 @@ fn follow(
                     delivery::tries.eq(0),
                 ))
                 .execute(tx.db)?;
+            super::holding::wrote(tx, id, held.fields.as_ref())?;
             if let Some(due_at) = due_at {
                 enqueue(tx.db, destination.0, id, due_at)?;
             }
@@ -574,6 +575,12 @@ pub(crate) fn seal_anew(tx: &mut Tx<'_>, delivery_id: i64, person_id: i64) -> Re
         let sealed = again(tx, &sealed)?;
         diesel::update(delivery::table.find(delivery_id)).set(delivery::receipt.eq(sealed)).execute(tx.db)?;
     }
+    let remembered: Option<Vec<u8>> =
+        holding::table.find(delivery_id).select(holding::state).first(tx.db).optional()?;
+    if let Some(sealed) = remembered {
+        let sealed = again(tx, &sealed)?;
+        diesel::update(holding::table.find(delivery_id)).set(holding::state.eq(sealed)).execute(tx.db)?;
+    }
     let attempts: Vec<(i64, Option<Vec<u8>>)> = attempt::table
         .filter(attempt::delivery_id.eq(delivery_id))
         .select((attempt::id, attempt::words))
@@ -596,12 +603,8 @@ fn is_linked_to(db: &mut SqliteConnection, destination: i64, person: i64, remote
 }
 
 fn seal_for(tx: &mut Tx<'_>, delivery_id: i64, plain: &[u8]) -> Result<Vec<u8>, StoreError> {
-    let subject: i64 = delivery::table
-        .inner_join(person::table)
-        .filter(delivery::id.eq(delivery_id))
-        .select(person::subject_id)
-        .first(tx.db)?;
-    tx.seal(&person_scope(SubjectId(subject)), plain)
+    let scope = super::holding::scope_of(tx.db, delivery_id)?;
+    tx.seal(&scope, plain)
 }
 
 /// Makes a delivery pending now, unless a write of it is under way or of unknown outcome.

@@ -1,5 +1,6 @@
 //! The ledger on disk: one method a use case, each one transaction. No connection or cursor leaves this room.
 
+mod absence;
 mod calendar;
 mod claims;
 mod copies;
@@ -7,6 +8,7 @@ mod doubt;
 mod erase;
 pub mod error;
 mod gauges;
+mod holding;
 mod inbox;
 mod ledger;
 mod log;
@@ -24,6 +26,7 @@ mod staging;
 pub(crate) mod tests;
 mod topology;
 mod vault;
+mod verify;
 pub mod view;
 mod writer;
 
@@ -46,6 +49,9 @@ pub use topology::{DestinationRows, DestinationSpec, RouteRows, RouteSpec, Topol
 use crate::domain::time::Clock;
 pub use seal::TokenKey;
 pub use vault::{KeptGrant, LOGINS_PER_HOUR_MAX};
+pub use verify::{
+    DriftAction, Finding, Placed, ROWS_AT_ONCE, Rewritten, SeenRow, Verify, VerifyCounts, VerifyPhase, VerifyProgress,
+};
 pub use writer::Witness;
 use writer::Writer;
 

@@ -4,7 +4,8 @@ use diesel::prelude::*;
 
 use super::ledger::{becomes_due, make_pending};
 use super::schema::{
-    attempt, chain_link, delivery, delivery_queue, destination, forgotten, link, mapping_version, route,
+    attempt, chain_link, delivery, delivery_queue, destination, finding, forgotten, holding, link, listed,
+    mapping_version, route, run,
 };
 use super::topology::keep_pause;
 use super::{Store, StoreError};
@@ -201,6 +202,8 @@ impl Store {
                 diesel::delete(of_these).execute(tx.db)?;
                 diesel::delete(delivery_queue::table.filter(delivery_queue::delivery_id.eq_any(&deliveries)))
                     .execute(tx.db)?;
+                diesel::delete(holding::table.filter(holding::delivery_id.eq_any(&deliveries))).execute(tx.db)?;
+                diesel::delete(finding::table.filter(finding::delivery_id.eq_any(&deliveries))).execute(tx.db)?;
                 diesel::delete(delivery::table.filter(delivery::id.eq_any(&deliveries))).execute(tx.db)?;
                 Ok(Forgotten { deliveries: deliveries.len(), attempts: links.len(), links: 0 })
             })
@@ -213,6 +216,10 @@ impl Store {
             .run("forget_destination", move |tx| {
                 refuse_unless_retired(tx.db, id)?;
                 let links = diesel::delete(link::table.filter(link::destination_id.eq(id.0))).execute(tx.db)?;
+                let runs: Vec<i64> = run::table.filter(run::destination_id.eq(id.0)).select(run::id).load(tx.db)?;
+                diesel::delete(finding::table.filter(finding::run_id.eq_any(&runs))).execute(tx.db)?;
+                diesel::delete(listed::table.filter(listed::run_id.eq_any(&runs))).execute(tx.db)?;
+                diesel::delete(run::table.filter(run::id.eq_any(&runs))).execute(tx.db)?;
                 let routes: Vec<i64> =
                     route::table.filter(route::destination_id.eq(id.0)).select(route::id).load(tx.db)?;
                 diesel::delete(mapping_version::table.filter(mapping_version::route_id.eq_any(&routes)))

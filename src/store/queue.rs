@@ -5,11 +5,11 @@ use learnsync_sdk::Learner;
 
 use super::claims::LaneClaim;
 use super::doubt::NEVER_READ;
-use super::schema::{delivery, delivery_queue, destination, link, person, record};
+use super::schema::{delivery, delivery_queue, destination, holding, link, person, record};
 use super::seal::person_scope;
 use super::writer::Tx;
 use super::{Store, StoreError};
-use crate::domain::delivery::{DueDelivery, KnownLink, LaneWork, OPERATOR};
+use crate::domain::delivery::{DueDelivery, KnownLink, LaneWork};
 use crate::domain::ids::{DeliveryId, DestinationId, PersonId, RouteId, SubjectId};
 use crate::domain::record::Record;
 use crate::domain::time::Timestamp;
@@ -52,19 +52,12 @@ impl Store {
         let claims = std::sync::Arc::clone(&self.claims);
         self.writer
             .run("next_lane", move |tx| {
-                let (state, cause, until): (String, Option<String>, Option<i64>) = destination::table
-                    .find(destination.0)
-                    .select((destination::state, destination::pause_cause, destination::paused_until))
-                    .first(tx.db)?;
-                match state.as_str() {
-                    "active" => {}
-                    "paused" => {
-                        let cause = cause.unwrap_or_default();
-                        // The time that an operator's pause keeps is the target's own, for later.
-                        let until = until.filter(|_| cause != OPERATOR).map(Timestamp);
-                        return Ok(NextLane::Paused { cause, until });
-                    }
-                    _ => return Ok(NextLane::Retired),
+                if let Some((cause, until)) = super::topology::pause_of(tx.db, destination)? {
+                    return Ok(NextLane::Paused { cause, until });
+                }
+                let state: String = destination::table.find(destination.0).select(destination::state).first(tx.db)?;
+                if state != "active" {
+                    return Ok(NextLane::Retired);
                 }
                 let mut busy: Vec<i64> =
                     claims.lanes().iter().filter(|(id, _)| *id == destination.0).map(|(_, person)| *person).collect();
@@ -134,6 +127,7 @@ fn lane(tx: &mut Tx<'_>, destination: DestinationId, id: PersonId, now: Timestam
         });
     let rows: Vec<DueRow> = delivery::table
         .inner_join(record::table)
+        .left_join(holding::table)
         .filter(delivery::person_id.eq(id.0).and(delivery::destination_id.eq(destination.0)))
         .filter(delivery::state.eq("pending").or(delivery::state.eq("uncertain")).and(delivery::due_at.le(now.0)))
         // Oldest fact first; the id only makes the order total.
@@ -155,6 +149,7 @@ fn lane(tx: &mut Tx<'_>, destination: DestinationId, id: PersonId, now: Timestam
             delivery::attempts,
             delivery::wanted_at,
             delivery::held_fields_digest,
+            holding::state.nullable(),
         ))
         .load(tx.db)?;
     let due = rows
@@ -178,6 +173,7 @@ fn lane(tx: &mut Tx<'_>, destination: DestinationId, id: PersonId, now: Timestam
                 attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
                 held_fields_digest: row.held_fields_digest,
                 wanted_at: Timestamp(row.wanted_at),
+                holding: super::holding::open(tx, &scope, row.holding)?,
             })
         })
         .collect::<Result<_, StoreError>>()?;
@@ -202,6 +198,7 @@ struct DueRow {
     attempts: i64,
     wanted_at: i64,
     held_fields_digest: Option<Vec<u8>>,
+    holding: Option<Vec<u8>>,
 }
 
 /// Reads a sealed column's JSON.

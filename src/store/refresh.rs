@@ -341,10 +341,19 @@ fn keep_records(
             record::fingerprint,
             record::fingerprint_version,
             record::state,
+            record::state_since,
         ))
-        .load::<(i64, String, String, Vec<u8>, i64, String)>(tx.db)?
+        .load::<(i64, String, String, Vec<u8>, i64, String, i64)>(tx.db)?
         .into_iter()
-        .map(|(id, key, kind, fingerprint, version, state)| Stored { id, key, kind, fingerprint, version, state })
+        .map(|(id, key, kind, fingerprint, version, state, since)| Stored {
+            id,
+            key,
+            kind,
+            fingerprint,
+            version,
+            state,
+            since,
+        })
         .collect();
     let mut known = Vec::with_capacity(read.records.records.len());
     for fact in &read.records.records {
@@ -352,9 +361,15 @@ fn keep_records(
         let before = stored.iter().find(|stored| stored.key == key);
         known.push(keep_record(tx, claimed, person_id, fact, before, read.started_at, epoch, now, counts)?);
     }
-    for missing in stored.iter().filter(|stored| stored.state == "present") {
+    for missing in stored {
         let is_read = RecordKind::parse(&missing.kind).is_some_and(|kind| read.records.complete.contains(&kind));
-        if is_read && !known.iter().any(|known| known.id.0 == missing.id) {
+        if !is_read || known.iter().any(|known| known.id.0 == missing.id) {
+            continue;
+        }
+        if missing.state == "suspected_absent" {
+            super::absence::confirm(tx.db, claimed.subject, missing.id, missing.since, now)?;
+        }
+        if missing.state == "present" {
             // One read proves nothing; what follows from absence is reconciliation's.
             diesel::update(record::table.find(missing.id))
                 .set((record::state.eq("suspected_absent"), record::state_since.eq(now.0)))
@@ -385,6 +400,7 @@ struct Stored {
     fingerprint: Vec<u8>,
     version: i64,
     state: String,
+    since: i64,
 }
 
 #[expect(clippy::too_many_arguments, reason = "one row and its surroundings; a struct would only rename them")]
@@ -433,6 +449,7 @@ fn keep_record(
             diesel::update(record::table.find(stored.id)).set(columns).execute(tx.db)?;
             if stored.state != "present" {
                 super::ledger::release_vanished(tx.db, stored.id, epoch, now)?;
+                super::absence::want_again(tx.db, stored.id, epoch, now)?;
             }
             stored.id
         }
@@ -596,6 +613,9 @@ fn apply(tx: &mut Tx<'_>, person_id: i64, change: &WantedChange, epoch: i64, now
                     delivery::wanted_at.eq(now.0),
                 ))
                 .execute(tx.db)?;
+            if super::absence::want_present(tx.db, id.0, epoch, now)? {
+                return Ok(());
+            }
             // The facts went and came back before the first were written: the target still holds what is wanted.
             if super::ledger::settle_if_held(tx.db, id.0, fingerprint)? {
                 return Ok(());
@@ -829,7 +849,7 @@ mod tests {
                     words: "created".to_owned(),
                     fields_digest: None,
                 }),
-                next: Next::Settled(Held { person: "p".to_owned(), row: Some("1".to_owned()), mapping }),
+                next: Next::Settled(Held { person: "p".to_owned(), row: Some("1".to_owned()), mapping, fields: None }),
             }
         }
     }

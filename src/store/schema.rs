@@ -57,7 +57,16 @@ table! { forgotten (name, at) { name -> Text, at -> BigInt, } }
 table! { chain_link (attempt_id) { attempt_id -> BigInt, previous_hash -> Binary, hash -> Binary, } }
 table! { run (id) {
     id -> BigInt, kind -> Text, portal_id -> Nullable<BigInt>, state -> Text, started_at -> BigInt, finished_at -> Nullable<BigInt>,
-    next_page -> BigInt, counts -> Text,
+    next_page -> BigInt, counts -> Text, destination_id -> Nullable<BigInt>, cause -> Nullable<Text>,
+} }
+table! { holding (delivery_id) { delivery_id -> BigInt, state -> Binary, } }
+table! { finding (id) {
+    id -> BigInt, run_id -> BigInt, delivery_id -> Nullable<BigInt>, class -> Text, object -> Text, row -> Nullable<Text>, mark -> Nullable<Text>,
+    fields -> Text, action -> Text, held_at -> Nullable<BigInt>, person -> Nullable<Text>,
+} }
+table! { listed (run_id, object, row) {
+    run_id -> BigInt, object -> Text, row -> Text, person -> Nullable<Text>, slot -> Nullable<Text>, mark -> Nullable<Text>,
+    digest -> Nullable<Binary>, fields -> Nullable<Binary>,
 } }
 
 joinable!(delivery -> record (record_id));
@@ -67,6 +76,8 @@ joinable!(mark -> subject (subject_id));
 joinable!(event -> portal (portal_id));
 joinable!(delivery -> route (route_id));
 joinable!(run -> portal (portal_id));
+joinable!(holding -> delivery (delivery_id));
+joinable!(finding -> delivery (delivery_id));
 allow_tables_to_appear_in_same_query!(
     attempt,
     delivery,
@@ -74,7 +85,10 @@ allow_tables_to_appear_in_same_query!(
     destination,
     epoch,
     event,
+    finding,
+    holding,
     link,
+    listed,
     login,
     mapping_version,
     mark,

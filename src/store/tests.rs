@@ -252,6 +252,7 @@ impl Ledger {
                     person: remote.to_owned(),
                     row: Some(format!("row{}", due.id)),
                     mapping: self.hr.routes["done"].mapping,
+                    fields: None,
                 };
                 ("taken", 201, Next::Settled(held))
             }

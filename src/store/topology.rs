@@ -161,6 +161,14 @@ impl Store {
         self.writer.run("pause_destination", move |tx| keep_pause(tx.db, id, &cause, until)).await
     }
 
+    /// Why a destination is not called at present, and until when; none when it is.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn pause_of(&self, id: DestinationId) -> Result<Option<(String, Option<Timestamp>)>, StoreError> {
+        self.writer.run("pause_of", move |tx| pause_of(tx.db, id)).await
+    }
+
     /// Ends a pause that a target or a failure caused; one by an operator stands.
     ///
     /// # Errors
@@ -229,6 +237,20 @@ pub(super) fn resume(db: &mut SqliteConnection, id: DestinationId, now: i64) -> 
         ))
         .execute(db)?;
     Ok(asked_until)
+}
+
+/// Why a destination is not called at present, and until when. The time that an operator's pause keeps is the target's own, for later.
+pub(super) fn pause_of(
+    db: &mut SqliteConnection,
+    id: DestinationId,
+) -> Result<Option<(String, Option<Timestamp>)>, StoreError> {
+    let (state, cause, until): (String, Option<String>, Option<i64>) = destination::table
+        .find(id.0)
+        .select((destination::state, destination::pause_cause, destination::paused_until))
+        .first(db)?;
+    let cause = cause.unwrap_or_default();
+    let until = until.filter(|_| cause != OPERATOR).map(Timestamp);
+    Ok((state == "paused").then_some((cause, until)))
 }
 
 /// Keeps a pause, beside one that stands: what a person paused, only a person resumes, and the time that a target asked for outlives that.

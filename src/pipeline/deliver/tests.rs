@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::config::{self, History, SourceConfig};
 use crate::domain::chance::Generator;
+use crate::domain::drift::Policies;
 use crate::domain::event::{EventName, RawEvent, Reading};
 use crate::domain::record::{ReadRecords, Record};
 use crate::domain::time::LmsTime;
@@ -159,12 +160,14 @@ async fn world(setup: Setup) -> World {
         object: "message".to_owned(),
         mapping: Arc::new(mapping),
         mapping_id: row.mapping,
+        drift: Policies::default(),
     };
     let destination = Destination {
         name: "cheers".to_owned(),
         id: rows.id,
         connector,
         description: description(&setup),
+        is_shadow: false,
         routes: BTreeMap::from([(row.id, route)]),
         match_rules: Vec::new(),
         installation: "test".to_owned(),
@@ -269,7 +272,12 @@ impl World {
             entropy: Arc::new(Generator::seeded(2)),
             more: Arc::clone(&self.bell),
             metrics: Arc::new(Metrics::new()),
-            probing: Arc::default(),
+            gatekeeper: Arc::new(Gatekeeper {
+                store: Arc::clone(&self.store),
+                destination: Arc::clone(&self.destination),
+                clock: self.clock.clone(),
+                probing: tokio::sync::Mutex::default(),
+            }),
         }
     }
 

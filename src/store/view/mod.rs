@@ -3,6 +3,7 @@
 pub mod browse;
 mod learner;
 pub mod receipt;
+pub mod runs;
 mod status;
 
 use std::path::Path;

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use chrono_tz::Tz;
-use learnsync::config::{self, History, SourceConfig};
+use learnsync::config::{self, GuardConfig, History, SourceConfig};
 use learnsync::daemon::{Assembly, Bells, BuiltDestination, BuiltRoute, PortalParts, StoreInbox};
 use learnsync::domain::chance::{Entropy, Generator};
+use learnsync::domain::drift::Policies;
 use learnsync::domain::standing::Calendar;
 use learnsync::domain::time::Clock;
 use learnsync::http::Inbox;
@@ -123,6 +124,7 @@ impl Planned {
                 slot: self.slot(),
                 object: "row".to_owned(),
                 mapping: Arc::new(mapping),
+                drift: Policies::default(),
             });
         }
         Ok(BuiltDestination {
@@ -134,6 +136,8 @@ impl Planned {
             zone: self.zone,
             telling: self.telling(),
             routes,
+            is_shadow: false,
+            guard: GuardConfig::default(),
         })
     }
 }
