@@ -8,6 +8,7 @@ mod doors;
 mod health;
 mod notify;
 mod orders;
+mod plans;
 mod reload;
 mod shift;
 pub mod verdict;

@@ -18,6 +18,7 @@ mod links;
 mod login;
 mod manual;
 mod names;
+mod plan;
 mod receipt;
 mod reconcile;
 mod reference;
@@ -76,6 +77,12 @@ enum Command {
     Reconcile(reconcile::Options),
     /// Shows what the nights came to: what was read, what the destinations really hold, and what followed.
     Runs(runs::Options),
+    /// Tells what the mapping of today, or a candidate, would change in what was written before, and writes that down as a plan; changes nothing.
+    #[command(after_help = "Example: learnsync plan --destination hr --mapping new-hr.toml")]
+    Plan(plan::Options),
+    /// Writes exactly what a plan file says; refuses one that was edited, is stale, or was applied before.
+    #[command(after_help = "Example: learnsync apply hr.plan --canary 20")]
+    Apply(plan::ApplyOptions),
     /// Lets a run go on that its guard holds because it would change too much.
     #[command(after_help = "Example: learnsync approve 12")]
     Approve(runs::ApproveOptions),
@@ -160,6 +167,8 @@ pub fn main() -> ExitCode {
         Command::Login(options) => login::run(&options),
         Command::Reconcile(options) => reconcile::run(&options),
         Command::Runs(options) => runs::run(&options),
+        Command::Plan(options) => plan::run(&options),
+        Command::Apply(options) => plan::apply(&options),
         Command::Approve(options) => runs::approve(&options),
         Command::Backfill(options) => backfill::run(&options),
         Command::Backup(options) => copies::backup(&options),

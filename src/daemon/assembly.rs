@@ -25,6 +25,7 @@ use crate::pipeline::plan::{Plan, PlannedRoute};
 use crate::pipeline::portal::Portal;
 use crate::pipeline::refresh::Refresh;
 use crate::pipeline::worker::{Bell, Work};
+use crate::reconcile::apply::Apply;
 use crate::reconcile::backfill::Backfill;
 use crate::reconcile::schedule::Schedule;
 use crate::reconcile::sweep::Sweep;
@@ -47,6 +48,8 @@ pub struct Bells {
     pub deliver: BTreeMap<String, Arc<Bell>>,
     /// One a destination that can be read back, by name.
     pub verify: BTreeMap<String, Arc<Bell>>,
+    /// One a destination that is written to, by name.
+    pub apply: BTreeMap<String, Arc<Bell>>,
 }
 
 /// One portal.
@@ -209,6 +212,15 @@ impl Assembly<'_> {
         if destination.is_shadow {
             return;
         }
+        let apply = Apply {
+            destination: Arc::clone(destination),
+            store: Arc::clone(&self.store),
+            clock: Arc::clone(&self.clock),
+            deliver: Arc::clone(&bell),
+        };
+        let apply_bell = Arc::new(Bell::default());
+        bells.apply.insert(destination.name.clone(), Arc::clone(&apply_bell));
+        steps.push((Arc::new(apply), apply_bell));
         for _ in 0..destination.description.concurrency_max {
             let deliver = Deliver {
                 store: Arc::clone(&self.store),

@@ -36,6 +36,13 @@ pub enum Order {
         /// Its number.
         run: i64,
     },
+    /// Write what a plan file says.
+    Apply {
+        /// The file; an absolute path.
+        file: PathBuf,
+        /// So many places first, and then wait.
+        canary: Option<u64>,
+    },
     /// Read all that a portal holds; one that is held or was killed goes on.
     Backfill {
         /// The portal's name.
@@ -149,7 +156,7 @@ pub struct Done {
 }
 
 impl Done {
-    fn of(words: String) -> anyhow::Result<Self> {
+    pub(super) fn of(words: String) -> anyhow::Result<Self> {
         Ok(Self { words, deliveries: None })
     }
 }
@@ -166,6 +173,8 @@ pub struct Running {
     pub verify_now: Vec<Arc<AtomicBool>>,
     /// Their bells, by the destination's name.
     pub verify: BTreeMap<String, Arc<Bell>>,
+    /// The bells of those that apply plans, by the destination's name.
+    pub apply: BTreeMap<String, Arc<Bell>>,
     /// The bells of the sweeps.
     pub sweeps: Vec<Arc<Bell>>,
     /// The bells of the backfills.
@@ -202,6 +211,7 @@ impl Desk {
         match order {
             Order::Reconcile => self.reconcile(),
             Order::Approve { run } => self.approve(run).await,
+            Order::Apply { file, canary } => super::plans::apply(self, &file, canary).await,
             Order::Backfill { portal, since } => self.backfill(&portal, since).await,
             Order::PauseBackfill { portal } => self.pause_backfill(&portal).await,
             Order::Pause { destination, reason } => self.pause(&destination, &reason).await,
@@ -238,8 +248,10 @@ impl Desk {
         };
         let known = self.store.known_destinations().await.context("read the destinations")?;
         let name = known.into_iter().find(|known| known.id == destination).map(|known| known.name).unwrap_or_default();
-        let bell = self.running.as_ref().and_then(|running| running.verify.get(&name));
-        bell.into_iter().for_each(|bell| bell.ring());
+        let running = self.running.iter();
+        running
+            .flat_map(|running| running.verify.get(&name).into_iter().chain(running.apply.get(&name)))
+            .for_each(|bell| bell.ring());
         let when = if self.running.is_some() { "now" } else { "when `learnsync run` starts" };
         Done::of(format!("run {number} goes on {when}: what it found at {name} is put right as the policies say"))
     }

@@ -89,6 +89,7 @@ impl Shift {
             sweep_now: asked.sweep_now,
             verify_now: asked.verify_now,
             verify: self.bells.verify.clone(),
+            apply: self.bells.apply.clone(),
             sweeps: self.bells.sweeps.clone(),
             backfills: self.bells.backfills.clone(),
             portals: asked.portals,

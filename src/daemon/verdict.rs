@@ -21,7 +21,13 @@ pub struct Verdict {
 /// Reads and builds a configuration, offline, with the connectors of this build and the secrets of this machine.
 #[must_use]
 pub fn of(path: &Path) -> Verdict {
-    of_files(&Files::read(path), &crate::connectors::all(), &Secrets::Real(&environment))
+    with_secrets(&Files::read(path))
+}
+
+/// Builds a configuration, offline, with the connectors of this build and the secrets of this machine.
+#[must_use]
+pub fn with_secrets(files: &Files) -> Verdict {
+    of_files(files, &crate::connectors::all(), &Secrets::Real(&environment))
 }
 
 /// Reads and builds a configuration, offline, without looking for the secrets.
@@ -42,6 +48,12 @@ pub fn of_files(files: &Files, types: &[Box<dyn ConnectorType>], secrets: &Secre
 }
 
 impl Verdict {
+    /// The names of the destinations that could be built.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.parts.destinations.iter().map(|built| built.name.clone()).collect()
+    }
+
     /// All of it.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ pub mod midnight;
 pub mod pace;
 pub mod plan;
 pub mod portal;
+pub mod preview;
 pub mod pulse;
 pub mod read_only;
 pub mod refresh;

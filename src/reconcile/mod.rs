@@ -1,8 +1,11 @@
 //! Reconciliation, both ways: what webhooks miss, the sweep finds; what somebody changed in a target, verify finds.
 
+pub mod apply;
 pub mod backfill;
 pub mod drift;
 pub mod guard;
 pub mod schedule;
+#[cfg(test)]
+pub(crate) mod shelf;
 pub mod sweep;
 pub mod verify;

@@ -4,8 +4,8 @@ use diesel::prelude::*;
 
 use super::ledger::{becomes_due, make_pending};
 use super::schema::{
-    attempt, chain_link, delivery, delivery_queue, destination, finding, forgotten, holding, link, listed,
-    mapping_version, route, run,
+    applied_plan, attempt, chain_link, delivery, delivery_queue, destination, finding, forgotten, holding, link,
+    listed, mapping_version, planned, route, run,
 };
 use super::topology::keep_pause;
 use super::{Store, StoreError};
@@ -204,6 +204,7 @@ impl Store {
                     .execute(tx.db)?;
                 diesel::delete(holding::table.filter(holding::delivery_id.eq_any(&deliveries))).execute(tx.db)?;
                 diesel::delete(finding::table.filter(finding::delivery_id.eq_any(&deliveries))).execute(tx.db)?;
+                diesel::delete(planned::table.filter(planned::delivery_id.eq_any(&deliveries))).execute(tx.db)?;
                 diesel::delete(delivery::table.filter(delivery::id.eq_any(&deliveries))).execute(tx.db)?;
                 Ok(Forgotten { deliveries: deliveries.len(), attempts: links.len(), links: 0 })
             })
@@ -219,6 +220,7 @@ impl Store {
                 let runs: Vec<i64> = run::table.filter(run::destination_id.eq(id.0)).select(run::id).load(tx.db)?;
                 diesel::delete(finding::table.filter(finding::run_id.eq_any(&runs))).execute(tx.db)?;
                 diesel::delete(listed::table.filter(listed::run_id.eq_any(&runs))).execute(tx.db)?;
+                diesel::delete(applied_plan::table.filter(applied_plan::run_id.eq_any(&runs))).execute(tx.db)?;
                 diesel::delete(run::table.filter(run::id.eq_any(&runs))).execute(tx.db)?;
                 let routes: Vec<i64> =
                     route::table.filter(route::destination_id.eq(id.0)).select(route::id).load(tx.db)?;

@@ -59,6 +59,10 @@ table! { run (id) {
     id -> BigInt, kind -> Text, portal_id -> Nullable<BigInt>, state -> Text, started_at -> BigInt, finished_at -> Nullable<BigInt>,
     next_page -> BigInt, counts -> Text, destination_id -> Nullable<BigInt>, cause -> Nullable<Text>,
 } }
+table! { applied_plan (seal) { seal -> Binary, run_id -> BigInt, } }
+table! { planned (run_id, position) {
+    run_id -> BigInt, position -> BigInt, delivery_id -> BigInt, wanted -> Binary, held -> Nullable<Binary>,
+} }
 table! { holding (delivery_id) { delivery_id -> BigInt, state -> Binary, } }
 table! { finding (id) {
     id -> BigInt, run_id -> BigInt, delivery_id -> Nullable<BigInt>, class -> Text, object -> Text, row -> Nullable<Text>, mark -> Nullable<Text>,
@@ -78,7 +82,10 @@ joinable!(delivery -> route (route_id));
 joinable!(run -> portal (portal_id));
 joinable!(holding -> delivery (delivery_id));
 joinable!(finding -> delivery (delivery_id));
+joinable!(planned -> delivery (delivery_id));
+joinable!(applied_plan -> run (run_id));
 allow_tables_to_appear_in_same_query!(
+    applied_plan,
     attempt,
     delivery,
     delivery_queue,
@@ -93,6 +100,7 @@ allow_tables_to_appear_in_same_query!(
     mapping_version,
     mark,
     person,
+    planned,
     portal,
     promise,
     reading,

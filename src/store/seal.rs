@@ -274,6 +274,11 @@ pub(crate) fn person_scope(subject: SubjectId) -> String {
     format!("person/{subject}")
 }
 
+/// The keyed digest over a plan file.
+pub(crate) fn keyed_plan(sealer: &Sealer, digest: &[u8]) -> Vec<u8> {
+    sealer.blind("plan file", digest)
+}
+
 /// HMAC-SHA-256 under a key, with the purpose mixed in.
 pub(crate) fn keyed_hash(key: &[u8; 32], purpose: &str, text: &[u8]) -> Vec<u8> {
     let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(key).expect("a key of any length fits HMAC");

@@ -467,16 +467,21 @@ impl Store {
     pub async fn approve_run(&self, id: RunId) -> Result<Option<DestinationId>, StoreError> {
         self.writer
             .run("approve_run", move |tx| {
-                let held: Option<(Option<i64>, String)> = run::table
+                let held: Option<(String, Option<i64>, String)> = run::table
                     .filter(run::id.eq(id.0).and(run::state.eq("held")))
-                    .select((run::destination_id, run::counts))
+                    .select((run::kind, run::destination_id, run::counts))
                     .first(tx.db)
                     .optional()?;
-                let Some((destination, counts)) = held else { return Ok(None) };
-                let mut progress: VerifyProgress = from_json(counts.as_bytes())?;
-                progress.is_approved = true;
-                diesel::update(run::table.find(id.0)).set(run::state.eq("running")).execute(tx.db)?;
-                keep_progress(tx.db, id, &progress)?;
+                let Some((kind, destination, counts)) = held else { return Ok(None) };
+                diesel::update(run::table.find(id.0))
+                    .set((run::state.eq("running"), run::cause.eq(None::<String>)))
+                    .execute(tx.db)?;
+                // A plan that is applied knows by its causes what was said yes to.
+                if kind == "verify" {
+                    let mut progress: VerifyProgress = from_json(counts.as_bytes())?;
+                    progress.is_approved = true;
+                    keep_progress(tx.db, id, &progress)?;
+                }
                 Ok(destination.map(DestinationId))
             })
             .await

@@ -64,3 +64,19 @@ create index listed_by_slot on listed (run_id, object, slot);
 -- serves the search for rows of others that say the same
 create index listed_by_digest on listed (run_id, object, digest);
 -- serves the search for a row that we know and that lost our mark: the primary key
+
+-- A plan file that was applied, or is being: it is applied once.
+create table applied_plan (
+  seal blob primary key,
+  run_id integer not null references run (id)
+) strict, without rowid;
+
+-- The lines of a plan under way, in their order.
+create table planned (
+  run_id integer not null references run (id),
+  position integer not null,
+  delivery_id integer not null references delivery (id),
+  wanted blob not null,                  -- with other facts, or
+  held blob,                             -- other fields, the line is stale
+  primary key (run_id, position)
+) strict, without rowid;
