@@ -28,7 +28,7 @@ use crate::pipeline::worker::{Bell, Work};
 use crate::reconcile::apply::Apply;
 use crate::reconcile::backfill::Backfill;
 use crate::reconcile::schedule::Schedule;
-use crate::reconcile::sweep::Sweep;
+use crate::reconcile::sweep::{Asked, Sweep};
 use crate::reconcile::verify::Verify;
 use crate::store::Store;
 use crate::telemetry::Metrics;
@@ -89,7 +89,7 @@ pub struct Assembled {
     /// To be run by `pipeline::worker::work`.
     pub steps: Vec<(Arc<dyn Work>, Arc<Bell>)>,
     /// One a portal.
-    pub sweep_now: Vec<Arc<AtomicBool>>,
+    pub sweep_now: Vec<Arc<Asked>>,
     /// One a destination that can be read back.
     pub verify_now: Vec<Arc<AtomicBool>>,
     /// The destinations, by name.
@@ -293,7 +293,7 @@ impl Assembly<'_> {
         destinations: &[Arc<Destination>],
         bells: &mut Bells,
         steps: &mut Steps,
-    ) -> Vec<Arc<AtomicBool>> {
+    ) -> Vec<Arc<Asked>> {
         let mut switches = Vec::new();
         let is_wanted = |list: &SubjectKind| {
             let mut routes = self.destinations.iter().flat_map(|built| &built.routes);
@@ -301,7 +301,7 @@ impl Assembly<'_> {
         };
         let lists: Vec<SubjectKind> = SubjectKind::LISTS.into_iter().filter(is_wanted).collect();
         for (number, portal) in portals.values().enumerate() {
-            let asked = Arc::new(AtomicBool::new(false));
+            let asked = Arc::new(Asked::default());
             switches.push(Arc::clone(&asked));
             let sweep = Sweep {
                 portal: Arc::clone(portal),
@@ -318,6 +318,7 @@ impl Assembly<'_> {
                 backfill: Arc::clone(&bells.backfills[number]),
                 lists: lists.clone(),
                 under_way: AtomicBool::new(false),
+                plan: tokio::sync::Mutex::default(),
             };
             steps.push((Arc::new(sweep), Arc::clone(&bells.sweeps[number])));
         }

@@ -20,6 +20,7 @@ use crate::pipeline::breaker::Breaker;
 use crate::pipeline::destination::{Destination, PauseEnd};
 use crate::pipeline::portal::Portal;
 use crate::pipeline::worker::Bell;
+use crate::reconcile::sweep::{Ask, Asked};
 use crate::store::{Erased, KnownDestination, Open, Remains, Restored, Retried, Store, Threading};
 
 /// Longest reason of a pause, in characters: it is shown in a table.
@@ -31,6 +32,8 @@ pub const REASON_CHARS_MAX: usize = 200;
 pub enum Order {
     /// Read every learner again now.
     Reconcile,
+    /// Find what changed since the last night: a sweep as in any night, now.
+    ReconcileChanges,
     /// Let a run that its guard holds go on.
     Approve {
         /// Its number.
@@ -168,7 +171,7 @@ pub struct Running {
     /// Their bells, by name.
     pub deliver: BTreeMap<String, Arc<Bell>>,
     /// The switches that ask for a sweep, one a portal.
-    pub sweep_now: Vec<Arc<AtomicBool>>,
+    pub sweep_now: Vec<Arc<Asked>>,
     /// The switches that ask for a verify, one a destination that can be read back.
     pub verify_now: Vec<Arc<AtomicBool>>,
     /// Their bells, by the destination's name.
@@ -209,7 +212,8 @@ impl Desk {
 
     async fn try_to(&self, order: Order) -> anyhow::Result<Done> {
         match order {
-            Order::Reconcile => self.reconcile(),
+            Order::Reconcile => self.reconcile(Ask::Everybody),
+            Order::ReconcileChanges => self.reconcile(Ask::Changes),
             Order::Approve { run } => self.approve(run).await,
             Order::Apply { file, canary } => super::plans::apply(self, &file, canary).await,
             Order::Backfill { portal, since } => self.backfill(&portal, since).await,
@@ -230,16 +234,20 @@ impl Desk {
         }
     }
 
-    fn reconcile(&self) -> anyhow::Result<Done> {
+    fn reconcile(&self, ask: Ask) -> anyhow::Result<Done> {
         let Some(running) = &self.running else {
             bail!("no daemon runs on this store, and only it reads the LMS: start `learnsync run`, then ask again");
         };
-        running.sweep_now.iter().chain(&running.verify_now).for_each(|asked| asked.store(true, Ordering::SeqCst));
+        running.sweep_now.iter().for_each(|asked| asked.ask(ask));
+        running.verify_now.iter().for_each(|asked| asked.store(true, Ordering::SeqCst));
         running.sweeps.iter().chain(running.verify.values()).for_each(|bell| bell.ring());
-        Done::of(
-            "the LMS is read now, and then what the destinations hold; `learnsync runs list` tells how far that is"
-                .to_owned(),
-        )
+        let who = match ask {
+            Ask::Changes => "whoever changed is read again",
+            Ask::Everybody => "every learner is read again",
+        };
+        Done::of(format!(
+            "the sweep begins now: {who}, and then what the destinations hold; `learnsync runs list` tells how far that is"
+        ))
     }
 
     async fn approve(&self, number: i64) -> anyhow::Result<Done> {

@@ -7,6 +7,7 @@ pub mod event;
 pub mod fingerprint;
 pub mod ids;
 pub mod lane;
+pub mod listing;
 pub mod plan_file;
 pub mod promise;
 pub mod record;

@@ -44,13 +44,14 @@ pub trait Lms: Send + Sync {
     }
 }
 
-/// Whole lists at once, for the backfill: far fewer calls than learner by learner.
+/// Whole lists at once, for the backfill and the sweep: far fewer calls than learner by learner. What a row is made to must depend on nothing
+/// but the row: the sweep takes a row that is made otherwise for one that changed.
 #[async_trait]
 pub trait Bulk: Send + Sync {
     /// What there is to read.
     async fn plan(&self) -> Result<BulkPlan, LmsError>;
 
-    /// A page of all learners.
+    /// A page of all learners; all lists come in the order of ids, if the LMS can sort them.
     async fn learners(&self, page: u32) -> Result<BulkPage, LmsError>;
 
     /// A page of the enrolments of a course; those that are no facts are left out.
@@ -84,6 +85,8 @@ pub struct BulkPage {
     pub total: Option<u64>,
     /// Whether there is another page.
     pub more: bool,
+    /// Whether as many rows came as belong on this page; if not, nothing is proved by what it does not show.
+    pub is_whole: bool,
 }
 
 /// One row of a list.

@@ -13,12 +13,13 @@ use tracing::{info, warn};
 
 use crate::domain::chance::Entropy;
 use crate::domain::lane::Lane;
+use crate::domain::listing::ListReading;
 use crate::domain::time::{Clock, Timestamp};
 use crate::lms::{Bulk, BulkPage, LmsError};
 use crate::pipeline::portal::{Portal, StagedBackfill};
 use crate::pipeline::retry::backoff_ms;
 use crate::pipeline::worker::{Bell, Turn, Work};
-use crate::store::{Backfill as Run, Phase, Progress, StagedRow, Store, StoreError};
+use crate::store::{ALL_LEARNERS, Backfill as Run, ListPage, Phase, Progress, ShownRow, StagedRow, Store, StoreError};
 
 /// How often the last learners are waited for, in milliseconds.
 const LEFT_MS: i64 = 1_000;
@@ -74,8 +75,9 @@ impl Work for Backfill {
             Phase::Reading => return self.read(&run).await,
         };
         match outcome {
-            Ok((rows, progress)) => {
-                self.store.stage(run.id, rows, progress).await?;
+            Ok((page, progress)) => {
+                let progress = self.keep_listed(&run, &page, progress).await?;
+                self.store.stage(run.id, staged(page), progress).await?;
                 Ok(Turn::Worked)
             }
             Err(error @ (LmsError::Forbidden(_) | LmsError::Misunderstood(_))) => {
@@ -100,10 +102,10 @@ impl Work for Backfill {
     }
 }
 
-type Staged = Result<(Vec<StagedRow>, Progress), LmsError>;
+type Read = Result<(BulkPage, Progress), LmsError>;
 
 impl Backfill {
-    async fn learners(&self, bulk: &dyn Bulk, run: &Run) -> Staged {
+    async fn learners(&self, bulk: &dyn Bulk, run: &Run) -> Read {
         let mut progress = run.progress.clone();
         if progress.kinds.is_empty() {
             progress.kinds = self.plan(bulk, &mut progress).await?.iter().map(ToString::to_string).collect();
@@ -116,11 +118,11 @@ impl Backfill {
             info!(portal = self.portal.name, learners = progress.learners, "Backfill listed the learners");
             progress = Progress { phase: Phase::Enrolments, page: 0, ..progress };
         }
-        Ok((staged(page), progress))
+        Ok((page, progress))
     }
 
     /// The next page of the course that is under way, or the first of the next one.
-    async fn enrolments(&self, bulk: &dyn Bulk, run: &Run) -> Staged {
+    async fn enrolments(&self, bulk: &dyn Bulk, run: &Run) -> Read {
         let mut progress = run.progress.clone();
         // Not held while they are listed, which sets it.
         let known = self.courses.lock().await.clone();
@@ -134,7 +136,7 @@ impl Backfill {
         };
         let Some(course) = next_course(&courses, &progress) else {
             info!(portal = self.portal.name, enrolments = progress.enrolments, "Backfill listed the enrolments");
-            return Ok((Vec::new(), Progress { phase: Phase::Marking, ..progress }));
+            return Ok((BulkPage::default(), Progress { phase: Phase::Marking, ..progress }));
         };
         if progress.course.as_ref() != Some(&course) {
             progress = Progress { course: Some(course.clone()), course_done: false, page: 0, ..progress };
@@ -151,7 +153,7 @@ impl Backfill {
             progress.course_done = true;
             progress.courses += 1;
         }
-        Ok((staged(page), progress))
+        Ok((page, progress))
     }
 
     /// Lists the courses; answers the kinds that are read learner by learner.
@@ -161,6 +163,25 @@ impl Backfill {
         progress.courses_total = plan.courses.len() as u64;
         *self.courses.lock().await = Some(plan.courses);
         Ok(plan.kinds)
+    }
+
+    /// Keeps what a page shows, so that the next sweep finds nothing new in it; answers how far that is. With a date most rows are left out,
+    /// and nobody is read whose rows are: then there is nothing that a sweep could rely on.
+    async fn keep_listed(&self, run: &Run, page: &BulkPage, progress: Progress) -> Result<Progress, StoreError> {
+        if progress.since.is_some() || progress.phase == Phase::Marking {
+            return Ok(progress);
+        }
+        let (list, number) = match (run.progress.phase, &progress.course) {
+            (Phase::Enrolments, Some(course)) => (course.clone(), progress.page.saturating_sub(1)),
+            _ => (ALL_LEARNERS.to_owned(), run.progress.page),
+        };
+        let goes_on = progress.reading.list == list && progress.reading.page == number;
+        let reading = match goes_on {
+            true => progress.reading.clone(),
+            false => ListReading { page: number, ..ListReading::of(list) },
+        };
+        let reading = self.store.keep_page(&self.portal.name, reading, list_page(page)).await?;
+        Ok(Progress { reading, ..progress })
     }
 
     async fn mark(&self, run: Run) -> Result<Turn, StoreError> {
@@ -208,6 +229,16 @@ fn next_course(courses: &[String], progress: &Progress) -> Option<String> {
 fn staged(page: BulkPage) -> Vec<StagedRow> {
     let rows = page.rows.into_iter();
     rows.map(|row| StagedRow { lms_id: row.learner_id, row_id: row.row_id, row: row.row }).collect()
+}
+
+/// A page as it is compared with what the list showed the last time.
+pub(super) fn list_page(page: &BulkPage) -> ListPage {
+    let rows = page.rows.iter().map(|row| ShownRow {
+        learner: row.learner_id.clone(),
+        row_id: row.row_id.clone(),
+        row: row.row.clone(),
+    });
+    ListPage { rows: rows.collect(), total: page.total, is_last: !page.more, is_whole: page.is_whole }
 }
 
 /// When a backfill that goes on like this is done: from how many learners were read between two looks.

@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod backfill;
+mod by_lists;
 pub mod drift;
 pub mod guard;
 pub mod schedule;

@@ -1,28 +1,70 @@
-//! The plain sweep: every learner that we may see is read again, page by page; what webhooks missed is found on the way.
+//! The sweep: what webhooks missed is found by reading again. Every learner, page by page, once a week; in the nights between, whole lists
+//! are compared with what they showed the last time (`by_lists`), and only those for whom something looks otherwise are read.
 //!
 //! It only marks; refresh does the reading, in a lane that live events overtake. Killed anywhere, it goes on at the page where it was.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use async_trait::async_trait;
+use tokio::sync::Mutex;
 use tracing::{info, warn};
 
+use super::by_lists::Step;
 use super::schedule::Schedule;
 use crate::domain::chance::Entropy;
 use crate::domain::ids::DestinationId;
 use crate::domain::lane::Lane;
 use crate::domain::subject::SubjectKind;
 use crate::domain::time::{Clock, Timestamp};
-use crate::lms::LmsError;
+use crate::lms::{BulkPlan, LearnerPage, LmsError};
 use crate::pipeline::portal::Portal;
 use crate::pipeline::retry::backoff_ms;
 use crate::pipeline::worker::{Bell, Turn, Work};
-use crate::store::{Store, StoreError, Sweep as Run, SweepCounts};
+use crate::store::{ByLists, Store, StoreError, Sweep as Run, SweepCounts};
 
 /// The wait after a page could not be read, at least.
 const FAILED_MS: i64 = 10_000;
+
+/// How long after everybody was read all are read again, in milliseconds: a week of nights, and half a day for clocks that change and runs
+/// that begin late.
+const WHOLE_AFTER_MS: i64 = 13 * 12 * 3_600_000;
+
+/// A whole read that lies further ahead than this was dated by a clock that was wrong, in milliseconds.
+const AHEAD_MAX_MS: i64 = 24 * 3_600_000;
+
+/// What somebody asks the sweep for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ask {
+    /// A sweep as in any night.
+    Changes,
+    /// Everybody is read again.
+    Everybody,
+}
+
+/// Where one asks for a sweep now; who asks for more wins.
+#[derive(Debug, Default)]
+pub struct Asked(AtomicU8);
+
+impl Asked {
+    /// Asks.
+    pub fn ask(&self, ask: Ask) {
+        let level = match ask {
+            Ask::Changes => 1,
+            Ask::Everybody => 2,
+        };
+        self.0.fetch_max(level, Ordering::SeqCst);
+    }
+
+    fn take(&self) -> Option<Ask> {
+        match self.0.swap(0, Ordering::SeqCst) {
+            0 => None,
+            1 => Some(Ask::Changes),
+            _ => Some(Ask::Everybody),
+        }
+    }
+}
 
 /// The sweep of one portal.
 pub struct Sweep {
@@ -33,7 +75,7 @@ pub struct Sweep {
     /// When it is due.
     pub schedule: Schedule,
     /// Set by `learnsync reconcile`: one is due now.
-    pub asked: Arc<AtomicBool>,
+    pub asked: Arc<Asked>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
     /// Jitter.
@@ -48,6 +90,28 @@ pub struct Sweep {
     pub lists: Vec<SubjectKind>,
     /// Whether a run is under way; then its next page is read, whatever the schedule says.
     pub under_way: AtomicBool,
+    /// What whole lists there are, once this run has asked.
+    pub plan: Mutex<Option<Arc<BulkPlan>>>,
+}
+
+/// Why a step was not made.
+pub(super) enum Stop {
+    /// The LMS could not be read.
+    Lms(LmsError),
+    /// The store failed.
+    Store(StoreError),
+}
+
+impl From<LmsError> for Stop {
+    fn from(error: LmsError) -> Self {
+        Self::Lms(error)
+    }
+}
+
+impl From<StoreError> for Stop {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
 }
 
 #[async_trait]
@@ -70,41 +134,36 @@ impl Work for Sweep {
             self.backfill.ring();
             return Ok(Turn::Worked);
         }
-        let is_asked = self.asked.swap(false, Ordering::SeqCst);
-        if !is_asked && !self.under_way.load(Ordering::SeqCst) && !self.schedule.due(last, now) {
+        let mut asked = self.asked.take();
+        if asked.is_none() && !self.under_way.load(Ordering::SeqCst) && !self.schedule.due(last, now) {
             return Ok(Turn::Rest(self.schedule.next_after(now)));
         }
         let rests_until = self.portal.rests_until();
         if rests_until > now {
-            self.asked.fetch_or(is_asked, Ordering::SeqCst);
+            asked.into_iter().for_each(|ask| self.asked.ask(ask));
             return Ok(Turn::Rest(Some(rests_until)));
         }
         let mut run = self.store.begin_sweep(&self.portal.name).await?;
-        if is_asked {
-            // Whoever asks wants everybody read from now on; a run that is under way read its first pages before.
-            run = Run { next_page: 0, counts: SweepCounts::default(), ..run };
+        if asked.is_some() {
+            // Whoever asks wants to know what is true from now on; a run that is under way read its first pages before. One that reads
+            // everybody still does.
+            let reads_everybody = run.next_page > 0 && run.lists.is_none();
+            asked = if reads_everybody { Some(Ask::Everybody) } else { asked };
+            run = begun_anew(run);
         }
         if !self.under_way.swap(true, Ordering::SeqCst) {
             info!(portal = self.portal.name, page = run.next_page, "Sweep began at page {}", run.next_page);
             self.look_up_unmatched().await?;
         }
-        if run.next_page == 0 {
-            self.store.mark_lists(&self.portal.name, self.lists.clone()).await?;
-        }
-        match self.portal.lms(Lane::Sweep).learner_ids(run.next_page).await {
-            Ok(page) => {
-                run.next_page += 1;
-                run.counts.learners += page.ids.len() as u64;
-                run.counts.total_first = run.counts.total_first.or(Some(page.total));
-                run.counts.total_last = Some(page.total);
-                self.store.advance_sweep(&self.portal.name, page.ids, run.clone()).await?;
+        match self.go_on(&run, asked).await {
+            Ok(()) => {
                 self.refresh.ring();
-                if !page.more {
-                    self.finish(&run).await?;
-                }
                 Ok(Turn::Worked)
             }
-            Err(error) => {
+            Err(Stop::Store(error)) => Err(error),
+            Err(Stop::Lms(error)) => {
+                // Where nothing was kept of the new run, the old one would go on.
+                asked.into_iter().for_each(|ask| self.asked.ask(ask));
                 let until = self.again_at(&error).await?;
                 warn!(portal = self.portal.name, page = run.next_page, error = %error, "The sweep waits until {until}");
                 Ok(Turn::Rest(Some(until)))
@@ -114,6 +173,59 @@ impl Work for Sweep {
 }
 
 impl Sweep {
+    /// Reads the next page, and keeps it.
+    async fn go_on(&self, run: &Run, asked: Option<Ask>) -> Result<(), Stop> {
+        let is_new = run.next_page == 0 && run.lists.is_none();
+        if is_new {
+            self.store.mark_lists(&self.portal.name, self.lists.clone()).await?;
+        }
+        let Some(bulk) = self.portal.lms(Lane::Sweep).bulk() else { return self.next_learners(run.clone()).await };
+        let step = match &run.lists {
+            Some(lists) => self.next_of_lists(bulk, lists.clone()).await.map(Some),
+            None if is_new && !self.is_whole_due(asked).await? => self.begin_lists(bulk).await,
+            None => Ok(None),
+        };
+        match step {
+            Ok(Some(Step::Page(lists, page))) => self.keep_list_page(run, lists, page).await,
+            Ok(Some(Step::End(lists))) => Ok(self.finish_lists(run, &lists).await?),
+            Ok(None) => self.next_learners(run.clone()).await,
+            Err(Stop::Lms(error @ (LmsError::Forbidden(_) | LmsError::Misunderstood(_)))) => {
+                warn!(
+                    portal = self.portal.name,
+                    error = %error,
+                    "The lists of {} cannot be read as a whole; the sweep reads learner by learner instead",
+                    self.portal.name
+                );
+                self.next_learners(begun_anew(run.clone())).await
+            }
+            Err(stop) => Err(stop),
+        }
+    }
+
+    /// Whether everybody is read again, whatever the lists say: what stands in no list is found so, and so is whatever we got wrong.
+    async fn is_whole_due(&self, asked: Option<Ask>) -> Result<bool, StoreError> {
+        if asked == Some(Ask::Everybody) {
+            return Ok(true);
+        }
+        let now = self.clock.now();
+        let last = self.store.last_whole_sweep_at(&self.portal.name).await?;
+        Ok(last.is_none_or(|last| now.0 - last.0 >= WHOLE_AFTER_MS || last.0 - now.0 > AHEAD_MAX_MS))
+    }
+
+    /// Reads the next page of learners, and marks them all.
+    async fn next_learners(&self, mut run: Run) -> Result<(), Stop> {
+        let LearnerPage { ids, total, more } = self.portal.lms(Lane::Sweep).learner_ids(run.next_page).await?;
+        run.next_page += 1;
+        run.counts.learners += ids.len() as u64;
+        run.counts.total_first = run.counts.total_first.or(Some(total));
+        run.counts.total_last = Some(total);
+        self.store.advance_sweep(&self.portal.name, ids, run.clone()).await?;
+        if !more {
+            self.finish(&run).await?;
+        }
+        Ok(())
+    }
+
     async fn look_up_unmatched(&self) -> Result<(), StoreError> {
         for (destination, bell) in &self.destinations {
             if self.store.release_unmatched(*destination).await? > 0 {
@@ -124,13 +236,36 @@ impl Sweep {
     }
 
     async fn finish(&self, run: &Run) -> Result<(), StoreError> {
-        self.under_way.store(false, Ordering::SeqCst);
         let counts = run.counts;
-        if counts.total_first != counts.total_last {
-            // Rows moved between pages while we read: whoever fell through is found by the next sweep.
-            info!(portal = self.portal.name, first = ?counts.total_first, last = ?counts.total_last, "Learners came or went during the sweep");
-        }
         info!(portal = self.portal.name, learners = counts.learners, "Sweep marked {} learners", counts.learners);
+        self.end(run).await
+    }
+
+    async fn finish_lists(&self, run: &Run, lists: &ByLists) -> Result<(), StoreError> {
+        let learners = run.counts.learners;
+        info!(
+            portal = self.portal.name,
+            lists = lists.lists,
+            calls = lists.calls,
+            changed = lists.changed,
+            missing = lists.missing,
+            learners,
+            in_turn = lists.in_turn,
+            "Sweep compared {} lists and marked {learners} learners, {} of them because it is their turn",
+            lists.lists,
+            lists.in_turn
+        );
+        self.end(run).await
+    }
+
+    async fn end(&self, run: &Run) -> Result<(), StoreError> {
+        let SweepCounts { total_first, total_last, .. } = run.counts;
+        if total_first != total_last {
+            // Rows moved between pages while we read: whoever fell through is found by the next sweep.
+            info!(portal = self.portal.name, first = ?total_first, last = ?total_last, "Learners came or went during the sweep");
+        }
+        *self.plan.lock().await = None;
+        self.under_way.store(false, Ordering::SeqCst);
         self.store.finish_sweep(run.id, true).await
     }
 
@@ -142,9 +277,14 @@ impl Sweep {
     }
 }
 
+/// A run that begins at its first page, by whichever way is chosen then.
+fn begun_anew(run: Run) -> Run {
+    Run { next_page: 0, counts: SweepCounts::default(), lists: None, ..run }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::sync::Mutex as Lock;
 
     use chrono_tz::Tz;
 
@@ -156,7 +296,7 @@ mod tests {
 
     /// An LMS of three pages, and which of them were read.
     #[derive(Default)]
-    struct Pages(Mutex<Vec<u32>>);
+    struct Pages(Lock<Vec<u32>>);
 
     #[async_trait]
     impl Lms for Pages {
@@ -197,6 +337,7 @@ mod tests {
             backfill: Arc::default(),
             lists: vec![SubjectKind::Courses],
             under_way: AtomicBool::new(false),
+            plan: Mutex::default(),
         }
     }
 
@@ -209,7 +350,7 @@ mod tests {
         let sweep = sweep(&ledger, &pages).await;
         sweep.run_once().await.expect("reads a page");
         assert_eq!(*pages.0.lock().expect("no panic"), [0, 1]);
-        sweep.asked.store(true, Ordering::SeqCst);
+        sweep.asked.ask(Ask::Changes);
         for _ in 0..3 {
             assert_eq!(sweep.run_once().await.expect("reads a page"), Turn::Worked);
         }

@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use super::ledger::{becomes_due, make_pending};
 use super::schema::{
     applied_plan, attempt, chain_link, delivery, delivery_queue, destination, finding, forgotten, holding, link,
-    listed, mapping_version, planned, route, run,
+    mapping_version, planned, route, run, target_row,
 };
 use super::topology::keep_pause;
 use super::{Store, StoreError};
@@ -219,7 +219,7 @@ impl Store {
                 let links = diesel::delete(link::table.filter(link::destination_id.eq(id.0))).execute(tx.db)?;
                 let runs: Vec<i64> = run::table.filter(run::destination_id.eq(id.0)).select(run::id).load(tx.db)?;
                 diesel::delete(finding::table.filter(finding::run_id.eq_any(&runs))).execute(tx.db)?;
-                diesel::delete(listed::table.filter(listed::run_id.eq_any(&runs))).execute(tx.db)?;
+                diesel::delete(target_row::table.filter(target_row::run_id.eq_any(&runs))).execute(tx.db)?;
                 diesel::delete(applied_plan::table.filter(applied_plan::run_id.eq_any(&runs))).execute(tx.db)?;
                 diesel::delete(run::table.filter(run::id.eq_any(&runs))).execute(tx.db)?;
                 let routes: Vec<i64> =

@@ -205,7 +205,13 @@ impl Store {
                     }
                 }
                 if claimed.kind == SubjectKind::Learner {
-                    super::staging::forget(tx.db, &claimed.lms_id)?;
+                    let was_staged = super::staging::forget(tx.db, &claimed.lms_id)?;
+                    // What was staged may be newer than what this read saw, and is gone.
+                    let is_between = was_staged && claimed.lane != "backfill";
+                    let has_missed = read.learner.is_none() || counts.suspected_absent > 0 || counts.is_stale;
+                    if has_missed || is_between {
+                        super::listed::take_back(tx.db, portal_id, &claimed.lms_id)?;
+                    }
                 }
                 counts.waiting = waiting_of(tx.db, claimed.subject)?;
                 if !counts.is_stale {

@@ -4,9 +4,10 @@ use diesel::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::inbox::subject_row;
-use super::schema::{mark, run};
+use super::schema::{installation, mark, run};
 use super::{Store, StoreError};
 use crate::domain::ids::RunId;
+use crate::domain::listing::ListReading;
 use crate::domain::subject::SubjectKind;
 use crate::domain::time::Timestamp;
 
@@ -19,6 +20,40 @@ pub struct Sweep {
     pub next_page: u32,
     /// What it counted so far.
     pub counts: SweepCounts,
+    /// How far it is, if it goes by whole lists; else it reads every learner again.
+    pub lists: Option<ByLists>,
+}
+
+/// How far a sweep by whole lists is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ByLists {
+    /// The list that is being read, or was read last.
+    pub reading: ListReading,
+    /// Whether that list was read to its end.
+    pub is_list_done: bool,
+    /// Whose turn it is, whatever the lists say.
+    pub turn: u64,
+    /// Lists read to their end.
+    pub lists: u64,
+    /// Calls made for them.
+    pub calls: u64,
+    /// Rows that were new, or looked otherwise than the last time.
+    pub changed: u64,
+    /// Rows that should have come and did not.
+    pub missing: u64,
+    /// Learners who were marked only because it is their turn.
+    pub in_turn: u64,
+}
+
+/// What is kept of a sweep beside its page, in one column: a sweep without `lists` read everybody, as all did in earlier versions.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Kept {
+    #[serde(flatten)]
+    counts: SweepCounts,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lists: Option<ByLists>,
 }
 
 /// What a sweep counted.
@@ -51,10 +86,12 @@ impl Store {
                     .first(tx.db)
                     .optional()?;
                 if let Some((id, next_page, counts)) = running {
+                    let Kept { counts, lists } = super::queue::from_json(counts.as_bytes())?;
                     return Ok(Sweep {
                         id: RunId(id),
                         next_page: u32::try_from(next_page).unwrap_or(0),
-                        counts: super::queue::from_json(counts.as_bytes())?,
+                        counts,
+                        lists,
                     });
                 }
                 let id = diesel::insert_into(run::table)
@@ -66,7 +103,7 @@ impl Store {
                     ))
                     .returning(run::id)
                     .get_result(tx.db)?;
-                Ok(Sweep { id: RunId(id), next_page: 0, counts: SweepCounts::default() })
+                Ok(Sweep { id: RunId(id), next_page: 0, counts: SweepCounts::default(), lists: None })
             })
             .await
     }
@@ -85,11 +122,7 @@ impl Store {
                     let subject_id = subject_row(tx.db, portal_id, SubjectKind::Learner, learner_id)?;
                     mark_for_sweep(tx.db, subject_id, now)?;
                 }
-                let counts = serde_json::to_string(&sweep.counts).expect("counts are plain data");
-                diesel::update(run::table.find(sweep.id.0))
-                    .set((run::next_page.eq(i64::from(sweep.next_page)), run::counts.eq(counts)))
-                    .execute(tx.db)?;
-                Ok(())
+                keep_sweep(tx.db, &sweep)
             })
             .await
     }
@@ -129,6 +162,50 @@ impl Store {
             .await
     }
 
+    /// When everybody was last read again, one by one or by a backfill of everything. None when the lists cannot be trusted since: the
+    /// ledger was restored, a route came that nobody was planned for yet, or a backfill was given up that had kept what lists showed.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn last_whole_sweep_at(&self, portal: &str) -> Result<Option<Timestamp>, StoreError> {
+        let portal = portal.to_owned();
+        self.writer
+            .run("last_whole_sweep_at", move |tx| {
+                let portal_id = super::log::portal_id(tx.db, &portal)?;
+                let of_portal = run::table.filter(run::portal_id.eq(portal_id));
+                let given_up: Option<i64> = of_portal
+                    .filter(run::kind.eq("backfill").and(run::state.eq("failed")))
+                    .select(diesel::dsl::max(run::id))
+                    .first(tx.db)?;
+                let planned: Option<i64> = installation::table.select(installation::planned_after_run).first(tx.db)?;
+                let before =
+                    super::doubt::restored_after_run(tx.db)?.max(given_up.unwrap_or(0)).max(planned.unwrap_or(0));
+                let at: Option<i64> = of_portal
+                    .filter(super::staging::reads_everybody())
+                    .filter(run::counts.not_like("%\"lists\":{%").and(run::state.eq("done")).and(run::id.gt(before)))
+                    .select(diesel::dsl::max(run::started_at))
+                    .first(tx.db)?;
+                Ok(at.map(Timestamp))
+            })
+            .await
+    }
+
+    /// How many sweeps of a portal ended before this one.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn sweeps_done(&self, portal: &str) -> Result<u64, StoreError> {
+        let portal = portal.to_owned();
+        self.writer
+            .run("sweeps_done", move |tx| {
+                let portal_id = super::log::portal_id(tx.db, &portal)?;
+                let done = run::table.filter(run::kind.eq("sweep").and(run::state.eq("done")));
+                let count: i64 = done.filter(run::portal_id.eq(portal_id)).count().get_result(tx.db)?;
+                Ok(count.unsigned_abs())
+            })
+            .await
+    }
+
     /// When the newest sweep of a portal that was not given up began; a backfill of everything is one.
     ///
     /// # Errors
@@ -152,9 +229,19 @@ impl Store {
     }
 }
 
-/// Marks a subject for the sweep, unless it is marked already.
-pub(super) fn mark_for_sweep(db: &mut SqliteConnection, subject_id: i64, now: i64) -> Result<(), StoreError> {
-    diesel::insert_into(mark::table)
+/// Keeps how far a sweep is.
+pub(super) fn keep_sweep(db: &mut SqliteConnection, sweep: &Sweep) -> Result<(), StoreError> {
+    let kept = Kept { counts: sweep.counts, lists: sweep.lists.clone() };
+    let counts = serde_json::to_string(&kept).expect("counts are plain data");
+    diesel::update(run::table.find(sweep.id.0))
+        .set((run::next_page.eq(i64::from(sweep.next_page)), run::counts.eq(counts)))
+        .execute(db)?;
+    Ok(())
+}
+
+/// Marks a subject for the sweep, unless it is marked already; answers whether it was not.
+pub(super) fn mark_for_sweep(db: &mut SqliteConnection, subject_id: i64, now: i64) -> Result<bool, StoreError> {
+    let inserted = diesel::insert_into(mark::table)
         .values((
             mark::subject_id.eq(subject_id),
             mark::generation.eq(1_i64),
@@ -163,5 +250,5 @@ pub(super) fn mark_for_sweep(db: &mut SqliteConnection, subject_id: i64, now: i6
         ))
         .on_conflict_do_nothing()
         .execute(db)?;
-    Ok(())
+    Ok(inserted > 0)
 }

@@ -2,7 +2,10 @@
 
 use diesel::{allow_tables_to_appear_in_same_query, joinable, table};
 
-table! { installation (id) { id -> BigInt, name -> Text, blind_key_check -> Binary, copied_at -> Nullable<BigInt>, restored_at -> Nullable<BigInt>, restored_after_run -> Nullable<BigInt>, } }
+table! { installation (id) {
+    id -> BigInt, name -> Text, blind_key_check -> Binary, copied_at -> Nullable<BigInt>, restored_at -> Nullable<BigInt>, restored_after_run -> Nullable<BigInt>,
+    planned_routes -> Nullable<Text>, planned_after_run -> Nullable<BigInt>,
+} }
 table! { epoch (id) { id -> BigInt, started_at -> BigInt, pid -> BigInt, version -> Text, } }
 table! { portal (id) {
     id -> BigInt, name -> Text, token -> Nullable<Binary>, token_obtained_at -> Nullable<BigInt>, rests_until -> Nullable<BigInt>,
@@ -17,6 +20,8 @@ table! { subject (id) { id -> BigInt, portal_id -> BigInt, kind -> Text, lms_id 
 table! { mark (subject_id) { subject_id -> BigInt, generation -> BigInt, due_at -> BigInt, tries -> BigInt, lane -> Text, portal_id -> BigInt, } }
 table! { calendar (subject_id) { subject_id -> BigInt, due_at -> BigInt, } }
 table! { staged (lms_id, run_id, row_id) { run_id -> BigInt, lms_id -> Text, row_id -> Text, row -> Binary, } }
+table! { listing (id) { id -> BigInt, portal_id -> BigInt, name -> Text, sorting -> Text, pages -> BigInt, } }
+table! { listed (listing_id, row_key) { listing_id -> BigInt, row_key -> Binary, learner -> Binary, digest -> Binary, } }
 table! { promise (id) {
     id -> BigInt, subject_id -> BigInt, event_id -> BigInt, record_kind -> Text, received_at -> BigInt, tries -> BigInt, state -> Text,
     thing -> Nullable<Text>, by_admin -> Nullable<Text>,
@@ -68,7 +73,7 @@ table! { finding (id) {
     id -> BigInt, run_id -> BigInt, delivery_id -> Nullable<BigInt>, class -> Text, object -> Text, row -> Nullable<Text>, mark -> Nullable<Text>,
     fields -> Text, action -> Text, held_at -> Nullable<BigInt>, person -> Nullable<Text>,
 } }
-table! { listed (run_id, object, row) {
+table! { target_row (run_id, object, row) {
     run_id -> BigInt, object -> Text, row -> Text, person -> Nullable<Text>, slot -> Nullable<Text>, mark -> Nullable<Text>,
     digest -> Nullable<Binary>, fields -> Nullable<Binary>,
 } }
@@ -107,5 +112,6 @@ allow_tables_to_appear_in_same_query!(
     record,
     route,
     run,
-    subject
+    subject,
+    target_row
 );

@@ -8,6 +8,7 @@ use super::schema::{mark, portal, run, staged, subject};
 use super::writer::Tx;
 use super::{Store, StoreError};
 use crate::domain::ids::RunId;
+use crate::domain::listing::ListReading;
 use crate::domain::subject::SubjectKind;
 use crate::domain::time::Timestamp;
 
@@ -62,6 +63,8 @@ pub struct Progress {
     pub calls: u64,
     /// The kinds that are read learner by learner, as their words.
     pub kinds: Vec<String>,
+    /// How far the list that is being read was kept for the next sweep.
+    pub reading: ListReading,
 }
 
 /// A backfill that has not ended.
@@ -343,10 +346,9 @@ pub(super) fn left(db: &mut SqliteConnection, portal_id: i64) -> Result<u64, Sto
     Ok(count.unsigned_abs())
 }
 
-/// What is staged of a learner was kept, or is older than what we hold.
-pub(super) fn forget(db: &mut SqliteConnection, lms_id: &str) -> Result<(), StoreError> {
-    diesel::delete(staged::table.filter(staged::lms_id.eq(lms_id))).execute(db)?;
-    Ok(())
+/// What is staged of a learner was kept, or is older than what we hold; answers whether anything was.
+pub(super) fn forget(db: &mut SqliteConnection, lms_id: &str) -> Result<bool, StoreError> {
+    Ok(diesel::delete(staged::table.filter(staged::lms_id.eq(lms_id))).execute(db)? > 0)
 }
 
 /// Whether an operator holds a portal's backfill.

@@ -1,12 +1,12 @@
 //! Which destinations and routes there are, what each is paused for, and what a new epoch makes of the last one's writes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use diesel::prelude::*;
 use learnsync_sdk::RouteMode;
 
 use super::ledger::{append_attempt, release_like};
-use super::schema::{delivery, destination, mapping_version, route};
+use super::schema::{delivery, destination, installation, mapping_version, route, run};
 use super::writer::Tx;
 use super::{Store, StoreError, queue};
 use crate::domain::delivery::{Attempt, AttemptAction, OPERATOR, THROTTLED};
@@ -93,6 +93,7 @@ impl Store {
                     }
                     topology.destinations.insert(spec.name.clone(), rows);
                 }
+                note_routes(tx.db, &topology)?;
                 Ok(topology)
             })
             .await
@@ -332,6 +333,25 @@ fn interrupt(
         append_attempt(tx, epoch, *id, &interrupted)?;
         diesel::update(delivery::table.find(id)).set(delivery::attempts.eq(delivery::attempts + 1)).execute(tx.db)?;
     }
+    Ok(())
+}
+
+/// Notes which routes there are. Learners who were read before one came, for the first time or again, were not planned for it, so all of them
+/// must be read once more: no list shows that.
+fn note_routes(db: &mut SqliteConnection, topology: &Topology) -> Result<(), StoreError> {
+    let routes = topology.destinations.values().flat_map(|rows| rows.routes.values().map(|route| route.id.0));
+    let routes: BTreeSet<i64> = routes.collect();
+    let before: Option<String> = installation::table.select(installation::planned_routes).first(db)?;
+    let before: BTreeSet<i64> = before.unwrap_or_default().split(' ').filter_map(|route| route.parse().ok()).collect();
+    if routes == before {
+        return Ok(());
+    }
+    if !routes.is_subset(&before) {
+        let newest_run: Option<i64> = run::table.select(diesel::dsl::max(run::id)).first(db)?;
+        diesel::update(installation::table).set(installation::planned_after_run.eq(newest_run)).execute(db)?;
+    }
+    let routes: Vec<String> = routes.iter().map(ToString::to_string).collect();
+    diesel::update(installation::table).set(installation::planned_routes.eq(routes.join(" "))).execute(db)?;
     Ok(())
 }
 

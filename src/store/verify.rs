@@ -8,7 +8,7 @@ use learnsync_sdk::{Fields, ListedRow};
 use serde::{Deserialize, Serialize};
 
 use super::queue::from_json;
-use super::schema::{delivery, finding, holding, listed, mark, person, record, route, run};
+use super::schema::{delivery, finding, holding, mark, person, record, route, run, target_row};
 use super::seal::person_scope;
 use super::writer::Tx;
 use super::{Store, StoreError};
@@ -611,12 +611,13 @@ fn placed(
     let holding = super::holding::open(tx, &person_scope(SubjectId(row.subject)), row.holding)?;
     let (mut seen, mut unmarked) = (Vec::new(), None);
     if let Some(object) = objects.get(&RouteId(row.route_id)).filter(|_| is_listed) {
-        let of_object = listed::table.filter(listed::run_id.eq(id.0).and(listed::object.eq(object)));
-        let rows: Vec<Listed> = of_object.filter(listed::slot.eq(&row.slot)).select(Listed::as_select()).load(tx.db)?;
+        let of_object = target_row::table.filter(target_row::run_id.eq(id.0).and(target_row::object.eq(object)));
+        let rows: Vec<Listed> =
+            of_object.filter(target_row::slot.eq(&row.slot)).select(Listed::as_select()).load(tx.db)?;
         seen = rows.into_iter().map(|row| row.opened(tx)).collect::<Result<_, _>>()?;
         if let Some(known) = row.held_row.as_ref().filter(|_| seen.is_empty()) {
             let bare: Option<Listed> = of_object
-                .filter(listed::row.eq(known).and(listed::slot.is_null()).and(listed::mark.is_null()))
+                .filter(target_row::row.eq(known).and(target_row::slot.is_null()).and(target_row::mark.is_null()))
                 .select(Listed::as_select())
                 .first(tx.db)
                 .optional()?;
@@ -642,7 +643,7 @@ fn placed(
 }
 
 #[derive(Queryable, Selectable)]
-#[diesel(table_name = listed)]
+#[diesel(table_name = target_row)]
 struct Listed {
     row: String,
     person: Option<String>,
@@ -669,16 +670,16 @@ fn stage(tx: &mut Tx<'_>, id: RunId, object: &str, own_prefix: &str, row: Listed
         digest = Some(tx.sealer.blind("listed", &said(row.person.as_deref(), shown)));
         fields = Some(tx.seal(SCOPE, &plain)?);
     }
-    diesel::insert_into(listed::table)
+    diesel::insert_into(target_row::table)
         .values((
-            listed::run_id.eq(id.0),
-            listed::object.eq(object),
-            listed::row.eq(row.row),
-            listed::person.eq(row.person),
-            listed::slot.eq(slot),
-            listed::mark.eq(mark),
-            listed::digest.eq(digest),
-            listed::fields.eq(fields),
+            target_row::run_id.eq(id.0),
+            target_row::object.eq(object),
+            target_row::row.eq(row.row),
+            target_row::person.eq(row.person),
+            target_row::slot.eq(slot),
+            target_row::mark.eq(mark),
+            target_row::digest.eq(digest),
+            target_row::fields.eq(fields),
         ))
         .on_conflict_do_nothing()
         .execute(tx.db)?;
@@ -701,12 +702,12 @@ fn strays(
     after: &str,
 ) -> Result<(Vec<Finding>, Option<String>), StoreError> {
     type Row = (String, Option<String>, Option<String>, Option<String>, Option<Vec<u8>>);
-    let of_object = listed::table.filter(listed::run_id.eq(id.0).and(listed::object.eq(object)));
+    let of_object = target_row::table.filter(target_row::run_id.eq(id.0).and(target_row::object.eq(object)));
     let rows: Vec<Row> = of_object
-        .filter(listed::row.gt(after))
-        .order(listed::row)
+        .filter(target_row::row.gt(after))
+        .order(target_row::row)
         .limit(ROWS_AT_ONCE as i64)
-        .select((listed::row, listed::person, listed::slot, listed::mark, listed::digest))
+        .select((target_row::row, target_row::person, target_row::slot, target_row::mark, target_row::digest))
         .load(db)?;
     let last = rows.last().map(|row| row.0.clone());
     let mut findings = Vec::new();
@@ -738,7 +739,7 @@ fn strays(
         if mark.is_none() && diesel::select(diesel::dsl::exists(known)).get_result(db)? {
             continue;
         }
-        let ours = of_object.filter(listed::digest.eq(&digest).and(listed::slot.is_not_null()));
+        let ours = of_object.filter(target_row::digest.eq(&digest).and(target_row::slot.is_not_null()));
         if diesel::select(diesel::dsl::exists(ours)).get_result(db)? {
             findings.push(stray(DriftClass::Foreign, mark));
         }
@@ -871,14 +872,14 @@ fn as_text(progress: &VerifyProgress) -> String {
 }
 
 fn forget_listed(db: &mut SqliteConnection, id: RunId) -> Result<usize, StoreError> {
-    let some: Vec<(String, String)> = listed::table
-        .filter(listed::run_id.eq(id.0))
-        .order((listed::object, listed::row))
+    let some: Vec<(String, String)> = target_row::table
+        .filter(target_row::run_id.eq(id.0))
+        .order((target_row::object, target_row::row))
         .limit(ROWS_AT_ONCE as i64)
-        .select((listed::object, listed::row))
+        .select((target_row::object, target_row::row))
         .load(db)?;
     for (object, row) in &some {
-        diesel::delete(listed::table.find((id.0, object, row))).execute(db)?;
+        diesel::delete(target_row::table.find((id.0, object, row))).execute(db)?;
     }
     Ok(some.len())
 }
@@ -901,6 +902,6 @@ fn forget_old(db: &mut SqliteConnection, destination: DestinationId) -> Result<(
         .execute(db)?;
     }
     let overtaken = run::table.filter(run::destination_id.eq(destination.0).and(run::state.ne("running")));
-    diesel::delete(listed::table.filter(listed::run_id.eq_any(overtaken.select(run::id)))).execute(db)?;
+    diesel::delete(target_row::table.filter(target_row::run_id.eq_any(overtaken.select(run::id)))).execute(db)?;
     Ok(())
 }

@@ -48,7 +48,7 @@ create index finding_by_run on finding (run_id, id);
 create index finding_by_delivery on finding (delivery_id);
 
 -- What a destination listed in a verify, until it is compared: merged with the deliveries row by row, so that nothing is held in memory.
-create table listed (
+create table target_row (
   run_id integer not null references run (id),
   object text not null,
   row text not null,
@@ -60,9 +60,9 @@ create table listed (
   primary key (run_id, object, row)
 ) strict, without rowid;
 -- serves the comparison: what carries our mark for a delivery
-create index listed_by_slot on listed (run_id, object, slot);
+create index target_row_by_slot on target_row (run_id, object, slot);
 -- serves the search for rows of others that say the same
-create index listed_by_digest on listed (run_id, object, digest);
+create index target_row_by_digest on target_row (run_id, object, digest);
 -- serves the search for a row that we know and that lost our mark: the primary key
 
 -- A plan file that was applied, or is being: it is applied once.

@@ -1,4 +1,4 @@
-//! Whole lists for the backfill: all learners, and the enrolments course by course; then of each learner only what no list has.
+//! Whole lists for backfill and sweep: all learners, and the enrolments course by course; then of each learner only what no list has.
 //!
 //! Absorb has no list of all enrolments, only one of each course and one of each user. A course with 2,000 of them is two calls, and the same
 //! learner by learner would be 2,000.
@@ -121,10 +121,14 @@ impl Absorb {
 }
 
 fn bulk_page(page: &Page, number: u32, rows: Vec<BulkRow>) -> BulkPage {
-    let read = u64::from(number) * page.rows_max as u64 + page.rows.len() as u64;
-    let more = match page.total {
-        Some(total) => read < total && !page.rows.is_empty(),
-        None => page.rows.len() == page.rows_max,
+    let count = page.rows.len() as u64;
+    let before = u64::from(number) * page.rows_max as u64;
+    let (more, is_whole) = match page.total {
+        Some(total) => {
+            let belong = total.saturating_sub(before).min(page.rows_max as u64);
+            (before + count < total && count > 0, count == belong)
+        }
+        None => (page.rows.len() == page.rows_max, true),
     };
-    BulkPage { rows, total: page.total, more }
+    BulkPage { rows, total: page.total, more, is_whole }
 }

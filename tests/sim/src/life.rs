@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -22,6 +21,7 @@ use learnsync::pipeline::destination::Destination;
 use learnsync::pipeline::telling::{QuietHours, Telling};
 use learnsync::pipeline::worker::{Bell, work};
 use learnsync::reconcile::schedule::Schedule;
+use learnsync::reconcile::sweep::{Ask, Asked};
 use learnsync::store::{Open, Store, Threading, Witness};
 use learnsync::telemetry::Metrics;
 use learnsync_sdk::{Connector, MatchRule, RecordKind, RouteMode, SlotRule};
@@ -169,7 +169,7 @@ pub struct Life {
     /// The destinations as the pipeline sees them.
     pub destinations: BTreeMap<String, Arc<Destination>>,
     bells: Bells,
-    sweep_now: Vec<Arc<AtomicBool>>,
+    sweep_now: Vec<Arc<Asked>>,
     tasks: JoinSet<()>,
     stop: watch::Sender<bool>,
 }
@@ -240,7 +240,7 @@ impl Life {
 
     /// Asks for a sweep.
     pub fn sweep(&self) {
-        self.sweep_now.iter().for_each(|asked| asked.store(true, Ordering::SeqCst));
+        self.sweep_now.iter().for_each(|asked| asked.ask(Ask::Changes));
         self.bells.sweeps.iter().for_each(|bell| bell.ring());
     }
 
