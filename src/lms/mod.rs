@@ -30,6 +30,11 @@ pub trait Lms: Send + Sync {
     /// One page of the learners that we may see, sorted by id; for the sweep.
     async fn learner_ids(&self, page: u32) -> Result<LearnerPage, LmsError>;
 
+    /// How many departments our role sees, where the LMS says: fewer than before, and it sees less of everything.
+    async fn departments(&self) -> Result<Option<u64>, LmsError> {
+        Ok(None)
+    }
+
     /// Whole lists at once, where the LMS has them.
     fn bulk(&self) -> Option<&dyn Bulk> {
         None

@@ -10,3 +10,6 @@ pub mod schedule;
 pub(crate) mod shelf;
 pub mod sweep;
 pub mod verify;
+
+#[cfg(test)]
+mod tests;

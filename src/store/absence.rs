@@ -6,12 +6,15 @@ use diesel::prelude::*;
 use super::StoreError;
 use super::ledger::{becomes_due, make_pending};
 use super::runs::SweepCounts;
-use super::schema::{delivery, record, run, subject};
+use super::schema::{delivery, person, record, run, subject};
 use crate::domain::ids::SubjectId;
 use crate::domain::time::Timestamp;
 
 /// So long after the first complete read without it a second one proves that a fact is gone, in milliseconds.
 pub(super) const CONFIRMED_MS: i64 = 6 * 3_600_000;
+
+/// A day, in milliseconds.
+const DAY_MS: i64 = 24 * 3_600_000;
 
 /// What counts as the most that our role saw of a portal is the most of so many sweeps.
 const SWEEPS_COMPARED: i64 = 60;
@@ -37,7 +40,24 @@ pub(super) fn confirm(
     Ok(true)
 }
 
-/// Whether the newest sweep of the subject's portal saw markedly fewer learners than an earlier one did, or none ever counted them.
+/// When a learner of whom a fact is suspected to be gone is read again, so that somebody knows; none when no fact is.
+pub(super) fn look_again_at(
+    db: &mut SqliteConnection,
+    claimed: SubjectId,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, StoreError> {
+    let suspected: Option<i64> = record::table
+        .inner_join(person::table)
+        .filter(person::subject_id.eq(claimed.0).and(record::state.eq("suspected_absent")))
+        .select(diesel::dsl::min(record::state_since))
+        .first(db)?;
+    // What is not proved by then is asked for once a day: our role may see less than it did.
+    let again = |since: i64| Timestamp(since + CONFIRMED_MS).max(now.plus_ms(1));
+    Ok(suspected.map(|since| if now.0 - since < CONFIRMED_MS { again(since) } else { now.plus_ms(DAY_MS) }))
+}
+
+/// Whether the newest sweep of the subject's portal saw markedly fewer learners or departments than an earlier one did, or none ever counted
+/// the learners.
 fn sees_less(db: &mut SqliteConnection, claimed: SubjectId) -> Result<bool, StoreError> {
     let portal_id: i64 = subject::table.find(claimed.0).select(subject::portal_id).first(db)?;
     let counts: Vec<String> = run::table
@@ -46,16 +66,19 @@ fn sees_less(db: &mut SqliteConnection, claimed: SubjectId) -> Result<bool, Stor
         .limit(SWEEPS_COMPARED)
         .select(run::counts)
         .load(db)?;
-    let totals: Vec<u64> = counts
-        .iter()
-        .filter_map(|counts| serde_json::from_str::<SweepCounts>(counts).ok())
-        // The least that one sweep was told: it may have begun before the role was narrowed.
-        .filter_map(|counts| counts.total_first.into_iter().chain(counts.total_last).min())
-        .collect();
-    // What cannot be told is not concluded from.
-    let Some(newest) = totals.first() else { return Ok(true) };
-    let most = totals.iter().max().copied().unwrap_or(0);
-    Ok(newest * 100 < most * SEEN_PERCENT_MIN)
+    let counts: Vec<SweepCounts> = counts.iter().filter_map(|counts| serde_json::from_str(counts).ok()).collect();
+    // The least that one sweep was told: it may have begun before the role was narrowed.
+    let learners: Vec<u64> =
+        counts.iter().filter_map(|counts| counts.total_first.into_iter().chain(counts.total_last).min()).collect();
+    let departments: Vec<u64> = counts.iter().filter_map(|counts| counts.departments).collect();
+    // What cannot be told is not concluded from; but a portal need not have departments.
+    Ok(learners.is_empty() || is_fewer(&learners) || is_fewer(&departments))
+}
+
+/// Whether the newest of these, which is the first, is markedly less than the most of them.
+fn is_fewer(newest_first: &[u64]) -> bool {
+    let most = newest_first.iter().max().copied().unwrap_or(0);
+    newest_first.first().is_some_and(|newest| newest * 100 < most * SEEN_PERCENT_MIN)
 }
 
 /// The LMS shows a fact again that was gone: what was withdrawn for it is wanted again.

@@ -193,7 +193,9 @@ impl Store {
                                 }
                                 let again = settle_promises(tx, &claimed, &read, now, &mut counts)?;
                                 end_mark(tx, &claimed, again)?;
-                                super::calendar::keep(tx.db, claimed.subject, read.changes_at)?;
+                                let suspected = super::absence::look_again_at(tx.db, claimed.subject, now)?;
+                                let again_at = read.changes_at.into_iter().chain(suspected).min();
+                                super::calendar::keep(tx.db, claimed.subject, again_at)?;
                             }
                             Person::Erased => end_mark(tx, &claimed, None)?,
                             // Somebody read later than we did; what they wrote stands.

@@ -67,6 +67,8 @@ pub struct SweepCounts {
     pub total_first: Option<u64>,
     /// The total on the newest page.
     pub total_last: Option<u64>,
+    /// How many departments the portal shows, if it does.
+    pub departments: Option<u64>,
 }
 
 impl Store {

@@ -79,6 +79,7 @@ table! { target_row (run_id, object, row) {
 } }
 
 joinable!(delivery -> record (record_id));
+joinable!(record -> person (person_id));
 joinable!(delivery -> person (person_id));
 joinable!(person -> subject (subject_id));
 joinable!(mark -> subject (subject_id));

@@ -69,7 +69,12 @@ fn well() -> Status {
             state: "done".to_owned(),
             started_at: at(2, 15, 0),
             finished_at: Some(at(2, 27, 0)),
-            counts: SweepCounts { learners: 5_204, total_first: Some(5_204), total_last: Some(5_204) },
+            counts: SweepCounts {
+                learners: 5_204,
+                total_first: Some(5_204),
+                total_last: Some(5_204),
+                departments: None,
+            },
         }],
         portals: vec![PortalStatus {
             name: "main".to_owned(),

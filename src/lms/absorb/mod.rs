@@ -334,6 +334,12 @@ impl Lms for Absorb {
         Ok(ReadRecords { records: records.map_err(misunderstood(path))?, complete })
     }
 
+    /// The total of the list of departments (<https://docs.myabsorb.com/integration-api/v2>, `GET /departments`); none where it is 404, or names no
+    /// total.
+    async fn departments(&self) -> Result<Option<u64>, LmsError> {
+        Ok(self.client.page("departments", "/departments", 0, 1).await?.and_then(|page| page.total))
+    }
+
     async fn learner_ids(&self, page: u32) -> Result<LearnerPage, LmsError> {
         if page > PAGE_NUMBER_MAX {
             return Err(LmsError::Misunderstood(format!("page {page} of /users, the limit is {PAGE_NUMBER_MAX}")));
