@@ -70,6 +70,7 @@ fn configured(path: &Path, built: &BuiltDestination) -> Configured {
         history: built.history,
         match_rules: built.match_rules.clone(),
         after_unknown: built.description.after_unknown(),
+        is_shadow: built.is_shadow,
     }
 }
 
@@ -86,5 +87,6 @@ fn wrong(path: &Path, name: &str, errors: &ConfigErrors) -> Configured {
         history: History::None,
         match_rules: Vec::new(),
         after_unknown: AfterUnknown::Look,
+        is_shadow: false,
     }
 }

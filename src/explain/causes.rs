@@ -73,13 +73,15 @@ pub(super) fn parked(case: &Case<'_>) -> Said {
         said.since.or_else(|| Some(case.last_attempt().map_or(case.delivery.wanted_at, |last| last.started_at)));
     match &case.place.standing {
         Standing::Active | Standing::Paused { .. } => {}
-        Standing::Retired | Standing::SwitchedOff(_) | Standing::NotStarted if said.help.who != Who::Nobody => {
+        Standing::Retired | Standing::SwitchedOff(_) | Standing::NotStarted | Standing::Shadow
+            if said.help.who != Who::Nobody =>
+        {
             let (why, help) = stillness(case);
             said.next = format!("Nothing, {why}");
             said.next_at = None;
             said.help = help;
         }
-        Standing::Retired | Standing::SwitchedOff(_) | Standing::NotStarted => {}
+        Standing::Retired | Standing::SwitchedOff(_) | Standing::NotStarted | Standing::Shadow => {}
     }
     said
 }

@@ -1,6 +1,7 @@
 //! Where a record is, why, what happens next and who can help, in the words of somebody in HR. Pure: values in, sentences out.
 
 mod causes;
+mod drifted;
 mod overview;
 mod render;
 mod states;
@@ -60,6 +61,8 @@ pub struct Configured {
     pub match_rules: Vec<MatchRule>,
     /// What follows a write of unknown outcome.
     pub after_unknown: AfterUnknown,
+    /// Whether it is only read.
+    pub is_shadow: bool,
 }
 
 /// A route as configured.
@@ -196,6 +199,8 @@ enum Standing {
     SwitchedOff(String),
     /// It is configured, and the daemon has not been started with it.
     NotStarted,
+    /// It is read and compared, and nothing is written to it.
+    Shadow,
 }
 
 /// Why a destination waits as a whole.
@@ -253,6 +258,7 @@ impl<'a> Place<'a> {
         let standing = match (configured, ledger) {
             (Some(Configured { wrong: Some(wrong), .. }), _) => Standing::SwitchedOff(wrong.clone()),
             (Some(_), None) => Standing::NotStarted,
+            (Some(Configured { is_shadow: true, .. }), Some(ledger)) if ledger.state != "retired" => Standing::Shadow,
             (configured, Some(ledger)) => match (ledger.state.as_str(), configured) {
                 ("retired", Some(_)) => Standing::NotStarted,
                 ("retired", None) => Standing::Retired,

@@ -296,13 +296,17 @@ fn destination_line(destination: &DestinationStatus, given: &Given) -> Line {
         first_seen_at: Timestamp(0),
     };
     let place = Place::of(&destination.name, Some(&ledger), given);
-    let counts = in_states(destination, given);
+    let read_back = read_back(destination, given);
+    let counts = in_states(destination, given) + &read_back.words;
     let waiting = open(destination);
+    if let (Standing::Active, Some(help)) = (&place.standing, read_back.help) {
+        return Line { help: Some(help), ..line(&place.label, format!("{counts}.")) };
+    }
     match &place.standing {
         Standing::Retired if waiting == 0 => {
             line(&place.label, format!("{counts}. In no configuration file any more: its rows stay."))
         }
-        Standing::Retired | Standing::SwitchedOff(_) | Standing::NotStarted => {
+        Standing::Retired | Standing::SwitchedOff(_) | Standing::NotStarted | Standing::Shadow => {
             let (why, help) = still(&place, given);
             Line { help: Some(help), ..line(&place.label, format!("{counts}. Not written to, {why}")) }
         }
@@ -321,6 +325,44 @@ fn destination_line(destination: &DestinationStatus, given: &Given) -> Line {
             Line { help: Some(help), ..line(&place.label, words) }
         }
     }
+}
+
+/// What was found when the destination was last read back; begins a sentence of its own.
+fn read_back(destination: &DestinationStatus, given: &Given) -> Line {
+    let Some(run) = &destination.verified else { return line("", String::new()) };
+    let (id, at) = (run.id, moment(run.started_at, given.zone));
+    let counts = run.verify.clone().unwrap_or_default();
+    if let Some(cause) = run.cause.as_deref().filter(|_| run.state == "held") {
+        let help = Help::by(
+            Who::Administrator,
+            format!("look at it with `learnsync runs show {id}`; `learnsync approve {id}` lets it go on."),
+        );
+        return Line {
+            help: Some(help),
+            ..line("", format!(". What was found on {at} is held by the guard: {cause}"))
+        };
+    }
+    if run.state != "done" {
+        let cause = run.cause.clone().unwrap_or_default();
+        return line("", format!(". Read back on {at}, which failed: {cause}"));
+    }
+    let words = match (counts.to_write, counts.differing) {
+        (0, 0) => format!(". Read back on {at}: all as it should be"),
+        (again, 0) => format!(". Read back on {at}: {} written again", grouped_u64(again)),
+        (0, differing) => {
+            format!(". Read back on {at}: {} not as we wrote them (`runs show {id}`)", grouped_u64(differing))
+        }
+        (again, differing) => format!(
+            ". Read back on {at}: {} written again, {} not as we wrote them (`runs show {id}`)",
+            grouped_u64(again),
+            grouped_u64(differing)
+        ),
+    };
+    line("", words)
+}
+
+fn grouped_u64(number: u64) -> String {
+    grouped(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
 /// Why a destination is paused, until when, and what ends it.

@@ -159,11 +159,14 @@ fn settled(case: &Case<'_>) -> Said {
     };
     match &case.place.standing {
         Standing::Active | Standing::Paused { .. } => {}
-        Standing::Retired | Standing::SwitchedOff(_) | Standing::NotStarted => {
+        Standing::Retired | Standing::SwitchedOff(_) | Standing::NotStarted | Standing::Shadow => {
             said.next = format!("What is there stays; but corrections do not reach {label}, {}", stillness(case).0);
             said.help = stillness(case).1;
             return said;
         }
+    }
+    if let Some(drift) = case.delivery.drift.as_ref().filter(|drift| drift.action != "none") {
+        return super::drifted::said(case, drift, said);
     }
     if case.record.state != "present" && !is_told {
         let at = case.at(case.record.state_since);
@@ -219,6 +222,15 @@ pub(super) fn still(place: &Place<'_>, given: &Given) -> (String, Help) {
             format!("because learnsync has not read its configuration since \"{name}\" came into it."),
             Help::by(Who::Administrator, "`systemctl reload learnsync`."),
         ),
+        Standing::Shadow => (
+            "because it is in shadow: it is read and compared, and nothing is written to it.".to_owned(),
+            Help::by(
+                Who::Administrator,
+                format!(
+                    "when it may be written to, take `mode = \"shadow\"` out of {file} (or `read_only` out of the main file), then `systemctl reload learnsync`."
+                ),
+            ),
+        ),
         Standing::Active | Standing::Paused { .. } => ("because it waits.".to_owned(), Help::none()),
     }
 }
@@ -232,7 +244,7 @@ fn waiting(case: &Case<'_>) -> Said {
     };
     match &case.place.standing {
         Standing::Active => {}
-        Standing::Retired | Standing::SwitchedOff(_) | Standing::NotStarted => {
+        Standing::Retired | Standing::SwitchedOff(_) | Standing::NotStarted | Standing::Shadow => {
             let (why, help) = stillness(case);
             let next = "Nothing, until that changes; then it is written.".to_owned();
             return of(&format!("{label} is not written to"), format!("That is {why}"), next, None, help);
@@ -362,7 +374,7 @@ fn uncertain(case: &Case<'_>) -> Said {
             said.next_at = *until;
             said.help = pause.help;
         }
-        Standing::Retired | Standing::SwitchedOff(_) | Standing::NotStarted => {
+        Standing::Retired | Standing::SwitchedOff(_) | Standing::NotStarted | Standing::Shadow => {
             let (why, help) = stillness(case);
             said.next = format!("Nobody looks, {why}");
             said.next_at = None;

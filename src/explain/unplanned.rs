@@ -20,7 +20,7 @@ pub(super) fn said(learner: &LearnerView, record: &RecordView, place: &Place<'_>
     };
     match &place.standing {
         Standing::Active | Standing::Paused { .. } => {}
-        Standing::Retired | Standing::SwitchedOff(_) | Standing::NotStarted => {
+        Standing::Retired | Standing::SwitchedOff(_) | Standing::NotStarted | Standing::Shadow => {
             let (why, help) = still(place, given);
             let next = "Nothing, until that changes.".to_owned();
             return of("it is not written to".to_owned(), format!("That is {why}"), next, help);

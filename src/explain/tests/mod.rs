@@ -14,9 +14,10 @@ use learnsync_sdk::{AfterUnknown, BlindRepeat, Learner, MatchRule, RecordKind, S
 
 use super::*;
 use crate::domain::delivery::{Cause, DeliveryState};
+use crate::domain::drift::DriftClass;
 use crate::domain::record::{Course, Record};
 use crate::domain::time::LmsTime;
-use crate::store::view::{AttemptView, EventView, LearnerView, LinkView, PromiseView, RecordView};
+use crate::store::view::{AttemptView, DriftView, EventView, LearnerView, LinkView, PromiseView, RecordView};
 
 /// 3 March 2026, 09:30 in Berlin.
 const NOW: Timestamp = Timestamp(1_772_526_600_000);
@@ -55,6 +56,7 @@ fn hr() -> Configured {
         history: History::None,
         match_rules: vec![MatchRule::ExternalId, MatchRule::EmployeeNumber, MatchRule::Email],
         after_unknown: AfterUnknown::Look,
+        is_shadow: false,
     }
 }
 
@@ -70,6 +72,7 @@ fn chat() -> Configured {
             is_append: true,
         }],
         after_unknown: AfterUnknown::Blind(BlindRepeat::MayLose),
+        is_shadow: false,
         ..hr()
     }
 }
@@ -138,6 +141,7 @@ fn delivery() -> DeliveryView {
         receipt: None,
         receipt_status: None,
         attempts: Vec::new(),
+        drift: None,
     }
 }
 
@@ -440,6 +444,32 @@ fn cases() -> BTreeMap<String, (LearnerView, Given)> {
         ..held(parked_for(&Cause::Rejected, DeliveryState::Parked, "completed: is in the future"))
     };
     case("cause-rejected-update", learner(vec![update_refused]), given());
+
+    let drifted = |class: DriftClass, action: &str, held: Option<&str>| {
+        let fields =
+            if class == DriftClass::Edited { vec!["completed".to_owned(), "hours".to_owned()] } else { Vec::new() };
+        let drift = DriftView {
+            run: 12,
+            found_at: at(9, 20, 0),
+            class: class.as_str().to_owned(),
+            action: action.to_owned(),
+            fields,
+            row: Some("77".to_owned()),
+            held: held.map(str::to_owned),
+        };
+        learner(vec![DeliveryView { drift: Some(drift), ..settled() }])
+    };
+    for class in DriftClass::ALL {
+        case(&format!("drift-{}", class.as_str()), drifted(class, "report", None), given());
+    }
+    case("drift-edited-repair", drifted(DriftClass::Edited, "repair", None), given());
+    case("drift-edited-adopt", drifted(DriftClass::Edited, "adopt", None), given());
+    case("drift-gone-withdraw", drifted(DriftClass::Gone, "withdraw", None), given());
+    let limit = "300 of 1000 rows would be written again, the limit is 20 % (guard.changed_percent_max)";
+    case("drift-missing-held", drifted(DriftClass::Missing, "repair", Some(limit)), given());
+    let shadow = || with(vec![Configured { is_shadow: true, ..hr() }]);
+    case("shadow-waiting", learner(vec![delivery()]), shadow());
+    case("shadow-settled", learner(vec![settled()]), shadow());
 
     let nowhere = || learner(Vec::new());
     let certificate = changed(nowhere(), |learner| {

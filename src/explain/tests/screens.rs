@@ -3,6 +3,8 @@
 use super::*;
 use crate::domain::lane::{Lane, LmsUse};
 use crate::store::SweepCounts;
+use crate::store::VerifyCounts;
+use crate::store::view::runs::RunLine;
 use crate::store::view::{DestinationStatus, PortalStatus, RunView, Status, WaitView};
 
 /// Most lines of a screen.
@@ -19,6 +21,7 @@ fn destination(name: &str, connector: &str, there: i64) -> DestinationStatus {
         causes: Vec::new(),
         waits: Vec::new(),
         oldest_wanted_at: None,
+        verified: None,
     }
 }
 
@@ -172,6 +175,48 @@ pub(super) fn screens() -> Vec<(&'static str, Status, Given)> {
         ("status-things-wait", things_wait(), all_configured()),
         ("status-things-are-broken", things_are_broken(), broken),
     ]
+}
+
+/// A verify of hr, last night.
+fn verified(state: &str, cause: Option<&str>, counts: VerifyCounts) -> RunLine {
+    RunLine {
+        id: 12,
+        kind: "verify".to_owned(),
+        of: "hr".to_owned(),
+        state: state.to_owned(),
+        cause: cause.map(str::to_owned),
+        started_at: at(2, 17, 0),
+        finished_at: None,
+        phase: None,
+        verify: Some(counts),
+        counts: None,
+    }
+}
+
+#[test]
+fn what_was_found_when_hr_was_read_back_is_told_with_what_helps() {
+    let told = |run: RunLine| {
+        let mut status = well();
+        status.destinations[1].verified = Some(run);
+        let screen = overview(&status, 0, &all_configured());
+        let line = screen.destinations.into_iter().nth(1).expect("hr is told");
+        (line.words, line.help.map(|help| help.what))
+    };
+    let counts = |to_write, differing| VerifyCounts { to_write, differing, ..VerifyCounts::default() };
+    let check = |run: RunLine, words: &str, helps: Option<&str>| {
+        let (said, help) = told(run);
+        assert!(said.contains(words), "{said}");
+        assert_eq!(help.as_deref(), helps);
+    };
+    check(verified("done", None, counts(0, 0)), "Read back on 3 March 2026, 02:17: all as it should be.", None);
+    check(verified("done", None, counts(14, 0)), "02:17: 14 written again.", None);
+    check(verified("done", None, counts(0, 3)), "02:17: 3 not as we wrote them (`runs show 12`).", None);
+    let because = "11 rows would be removed, the limit is 10 (guard.withdrawn_rows_max)";
+    check(
+        verified("held", Some(because), counts(11, 0)),
+        "What was found on 3 March 2026, 02:17 is held by the guard: 11 rows would be removed",
+        Some("look at it with `learnsync runs show 12`; `learnsync approve 12` lets it go on."),
+    );
 }
 
 #[test]

@@ -12,8 +12,8 @@ use crate::store::StoreError;
 use crate::store::doubt::NEVER_READ;
 use crate::store::queue::from_json;
 use crate::store::schema::{
-    attempt, delivery, destination, epoch, event, link, mapping_version, mark, person, portal, promise, reading,
-    record, route, subject,
+    attempt, delivery, destination, epoch, event, finding, link, mapping_version, mark, person, portal, promise,
+    reading, record, route, run, subject,
 };
 use crate::store::seal::{Sealer, person_scope};
 
@@ -211,6 +211,28 @@ pub struct DeliveryView {
     pub receipt_status: Option<i64>,
     /// The attempts, oldest first.
     pub attempts: Vec<AttemptView>,
+    /// How the place differed when it was last read back; none when it did not.
+    pub drift: Option<DriftView>,
+}
+
+/// How a place differed when it was last read back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DriftView {
+    /// The run that found it.
+    pub run: i64,
+    /// When that began.
+    #[serde(serialize_with = "as_utc")]
+    pub found_at: Timestamp,
+    /// `missing`, `moved`, `unmarked`, `edited`, `stale`, `duplicate`, `orphaned`, `unreadable` or `gone`.
+    pub class: String,
+    /// What follows: `repair`, `report`, `adopt`, `withdraw` or `none`.
+    pub action: String,
+    /// The fields that differed, by their names in the target.
+    pub fields: Vec<String>,
+    /// The row, as it was found.
+    pub row: Option<String>,
+    /// Why the run's guard holds it, if it does.
+    pub held: Option<String>,
 }
 
 /// One try.
@@ -522,7 +544,50 @@ impl View {
             receipt: receipt.map(|sealed| self.words(subject, &sealed)).transpose()?,
             receipt_status,
             attempts: self.attempts(id, subject)?,
+            drift: self.drift(id, held_at)?,
         })
+    }
+
+    /// The newest finding, unless the place was written since, or a later run looked again and found nothing.
+    fn drift(&mut self, delivery_id: i64, held_at: Option<i64>) -> Result<Option<DriftView>, StoreError> {
+        type Row = (i64, i64, String, Option<String>, Option<i64>, String, String, String, Option<String>);
+        let newest: Option<Row> = finding::table
+            .inner_join(run::table.on(run::id.eq(finding::run_id)))
+            .filter(finding::delivery_id.eq(delivery_id))
+            .order(finding::id.desc())
+            .select((
+                run::id,
+                run::started_at,
+                run::state,
+                run::cause,
+                run::destination_id,
+                finding::class,
+                finding::action,
+                finding::fields,
+                finding::row,
+            ))
+            .first(&mut self.db)
+            .optional()?;
+        let Some((id, found_at, state, cause, destination_id, class, action, fields, row)) = newest else {
+            return Ok(None);
+        };
+        if held_at.is_some_and(|at| at > found_at) {
+            return Ok(None);
+        }
+        let later = run::table.filter(run::kind.eq("verify").and(run::state.eq("done")).and(run::id.gt(id)));
+        let later = later.filter(run::destination_id.eq(destination_id));
+        if diesel::select(diesel::dsl::exists(later)).get_result(&mut self.db)? {
+            return Ok(None);
+        }
+        Ok(Some(DriftView {
+            run: id,
+            found_at: Timestamp(found_at),
+            class,
+            action,
+            fields: from_json(fields.as_bytes())?,
+            row,
+            held: cause.filter(|_| state == "held"),
+        }))
     }
 
     fn attempts(&mut self, delivery_id: i64, subject: SubjectId) -> Result<Vec<AttemptView>, StoreError> {

@@ -18,7 +18,8 @@ use crate::domain::ids::PersonId;
 use crate::domain::time::Timestamp;
 
 pub use learner::{
-    AttemptView, DeliveryView, EventView, HeardView, LearnerView, LinkView, PlaceView, PromiseView, RecordView,
+    AttemptView, DeliveryView, DriftView, EventView, HeardView, LearnerView, LinkView, PlaceView, PromiseView,
+    RecordView,
 };
 pub use status::{BackfillView, DestinationStatus, PortalStatus, RunView, Status, WaitView};
 

@@ -1,5 +1,7 @@
 //! Looking at reconciliation runs: what each counted, and what a verify found.
 
+use std::collections::BTreeMap;
+
 use diesel::prelude::*;
 use serde::Serialize;
 
@@ -144,6 +146,21 @@ impl View {
             })
             .collect::<Result<_, StoreError>>()?;
         Ok(Some(RunDetail { run, total, findings }))
+    }
+
+    /// The newest verify of each destination that ended, or that its guard holds.
+    pub(super) fn newest_verifies(&mut self) -> Result<BTreeMap<i64, RunLine>, StoreError> {
+        let newest: Vec<(Option<i64>, Option<i64>)> = run::table
+            .filter(run::kind.eq("verify").and(run::state.ne("running")))
+            .group_by(run::destination_id)
+            .select((run::destination_id, diesel::dsl::max(run::id)))
+            .load(&mut self.db)?;
+        let mut found = BTreeMap::new();
+        for (destination_id, id) in newest {
+            let (Some(destination_id), Some(id)) = (destination_id, id) else { continue };
+            found.extend(self.runs_where(Some(id))?.pop().map(|line| (destination_id, line)));
+        }
+        Ok(found)
     }
 
     fn runs_where(&mut self, id: Option<i64>) -> Result<Vec<RunLine>, StoreError> {

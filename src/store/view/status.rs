@@ -4,6 +4,7 @@ use diesel::prelude::*;
 use serde::Serialize;
 
 use super::View;
+use super::runs::RunLine;
 use crate::domain::lane::LmsUse;
 use crate::domain::time::{Timestamp, as_utc, as_utc_if_any};
 use crate::store::queue::from_json;
@@ -161,6 +162,8 @@ pub struct DestinationStatus {
     /// When the oldest delivery that waits was wanted.
     #[serde(serialize_with = "as_utc_if_any")]
     pub oldest_wanted_at: Option<Timestamp>,
+    /// The newest verify that ended, or that its guard holds.
+    pub verified: Option<RunLine>,
 }
 
 /// A backfill that has not ended.
@@ -279,10 +282,12 @@ impl View {
                 destination::paused_until,
             ))
             .load(&mut self.db)?;
+        let newest = self.newest_verifies()?;
         let db = &mut self.db;
         let count = diesel::dsl::count_star();
         rows.into_iter()
             .map(|(id, name, connector, state, pause_cause, paused_until)| {
+                let verified = newest.get(&id).cloned();
                 let here = delivery::table.filter(delivery::destination_id.eq(id));
                 let oldest: Option<i64> = here
                     .filter(delivery::state.eq_any(["pending", "sending", "uncertain"]))
@@ -302,6 +307,7 @@ impl View {
                         .load(db)?,
                     waits: waits(db, id)?,
                     oldest_wanted_at: oldest.map(Timestamp),
+                    verified,
                 })
             })
             .collect()
