@@ -11,6 +11,7 @@ pub mod listing;
 pub mod plan_file;
 pub mod promise;
 pub mod record;
+pub mod rhythm;
 pub mod standing;
 pub mod subject;
 pub mod time;

@@ -556,7 +556,7 @@ async fn people_are_found_by_filter_whatever_the_case_and_inactive_ones_too() {
         assert_eq!(status, 200, "{filter}: {answer}");
         answer["data"].as_array().cloned().expect("a list")
     };
-    let expected = json!({"employeeId": "6", "employeeNumber": "E10006", "status": "Inactive"});
+    let expected = json!({"fields": {"employeeId": "6", "employeeNumber": "E10006", "status": "Inactive"}});
     assert_eq!(find("employeeNumber eq 'e10006'").await, std::slice::from_ref(&expected));
     assert_eq!(find("employeeNumber eq 'E10006' and status eq 'Active'").await, Vec::<Value>::new());
     assert_eq!(find("employeeNumber in ('E10006','E10001')").await.len(), 2);
@@ -572,7 +572,13 @@ async fn the_data_set_pages_and_wants_its_exact_content_type() {
     let path = "/api/v2/datasets/employee/data";
     let (_, page) =
         world.hr_call(Method::POST, path, Some(json!({"fields": ["email"], "page": 2, "pageSize": 8}))).await;
-    assert_eq!((page["data"].as_array().map(Vec::len), &page["meta"]["totalRecords"]), (Some(5), &json!(13)));
+    assert_eq!((page["data"].as_array().map(Vec::len), &page["meta"]["totalItems"]), (Some(5), &json!(13)));
+    let ordered = json!({"fields": ["status", "eeid"], "orderBy": "status desc, eeid asc", "pageSize": 2});
+    let (_, page) = world.hr_call(Method::POST, path, Some(ordered)).await;
+    let ids: Vec<&Value> = page["data"].as_array().into_iter().flatten().map(|row| &row["fields"]["eeid"]).collect();
+    assert_eq!((ids, page["links"]["next"].is_string()), (vec![&json!("6"), &json!("1")], true), "6 is inactive");
+    let body = json!({"fields": ["email"], "orderBy": "eeid asc"});
+    assert_eq!(world.hr_call(Method::POST, path, Some(body)).await.0, 400, "who orders by a field must show it");
     let body = json!({"fields": ["email"], "pageSize": 1001});
     assert_eq!(world.hr_call(Method::POST, path, Some(body)).await.0, 400);
     let request = world.http.post(format!("{}{path}", world.hr().url())).basic_auth(world.hr().api_key(), Some("x"));

@@ -67,9 +67,9 @@ impl Client {
     }
 
     /// `POST /api/v2/datasets/employee/data`: one page of people, active or not, unless the filter says otherwise.
-    pub(crate) async fn employees(&self, query: &Json) -> Result<Json, DeliveryError> {
+    pub(crate) async fn employees(&self, query: &Json, what: &str) -> Result<Json, DeliveryError> {
         let path = ["v2", "datasets", "employee", "data"];
-        Ok(self.read(Method::POST, &path, Some(query), "the look-up of a person").await?.1)
+        Ok(self.read(Method::POST, &path, Some(query), what).await?.1)
     }
 
     /// `GET /api/v1/training/record/employee/{person}`: an object keyed by id, **or `[]` when there is none**.
@@ -106,6 +106,16 @@ impl Client {
     pub(crate) async fn table_rows(&self, person: &str, table: &str) -> Result<Rows, DeliveryError> {
         let what = format!("the list of table {table}");
         self.list(&["v1", "employees", person, "tables", table], &what).await
+    }
+
+    /// `GET /api/v1/employees/all/tables/{table}`: the rows of all people whom the key may see, in no order; each row names its `employeeId`.
+    /// None where the answer is larger than what is read.
+    pub(crate) async fn all_table_rows(&self, table: &str) -> Result<Option<Rows>, DeliveryError> {
+        let what = format!("the list of all rows of table {table}");
+        let (status, bytes) =
+            self.fetch(Method::GET, &["v1", "employees", "all", "tables", table], None, &what).await?;
+        let Some(bytes) = bytes else { return Ok(None) };
+        Ok(Some(Rows { status, rows: rows_of(parsed(&bytes, &what)?, &what)? }))
     }
 
     /// `POST /api/v1_1/employees/{person}/tables/{table}`; the answer has no body.
@@ -151,13 +161,22 @@ impl Client {
         body: Option<&Json>,
         what: &str,
     ) -> Result<(u16, Json), DeliveryError> {
+        let (status, bytes) = self.fetch(method, path, body, what).await?;
+        let bytes = bytes.ok_or_else(|| unreadable(what, "it is larger than 16 MiB"))?;
+        Ok((status, parsed(&bytes, what)?))
+    }
+
+    /// The same, with the body as it came; none where it is larger than what is read.
+    async fn fetch(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: Option<&Json>,
+        what: &str,
+    ) -> Result<(u16, Option<Vec<u8>>), DeliveryError> {
         let response = self.send(method, path, body, what).await.map_err(nothing_written)?;
         let status = response.status().as_u16();
-        let bytes = collect(response, what).await.map_err(nothing_written)?;
-        match serde_json::from_slice(&bytes) {
-            Ok(body) => Ok((status, body)),
-            Err(error) => Err(unreadable(what, &error.to_string())),
-        }
+        Ok((status, collect(response).await.map_err(nothing_written)?))
     }
 
     /// A request that changes something. A 2xx whose body is lost is still a 2xx: only the row's id is missing then.
@@ -171,7 +190,7 @@ impl Client {
         let response = self.send(method, path, body, what).await?;
         let status = response.status().as_u16();
         let location = response.headers().get("location").and_then(|value| value.to_str().ok()).and_then(last_part);
-        let bytes = collect(response, what).await.unwrap_or_default();
+        let bytes = collect(response).await.ok().flatten().unwrap_or_default();
         let words = shorten(&String::from_utf8_lossy(&bytes));
         Ok(Answer { status, words, body: serde_json::from_slice(&bytes).ok(), location })
     }
@@ -223,20 +242,25 @@ fn nothing_written(mut error: DeliveryError) -> DeliveryError {
     error
 }
 
-async fn collect(mut response: Response, what: &str) -> Result<Vec<u8>, DeliveryError> {
+/// The body; none where it is larger than what is read.
+async fn collect(mut response: Response) -> Result<Option<Vec<u8>>, DeliveryError> {
     let mut bytes = Vec::new();
     while let Some(chunk) =
         response.chunk().await.map_err(|error| DeliveryError::from_transport(&error.without_url()))?
     {
         if bytes.len() + chunk.len() > ANSWER_BYTES_MAX {
-            return Err(unreadable(what, "it is larger than 16 MiB"));
+            return Ok(None);
         }
         bytes.extend_from_slice(&chunk);
     }
-    Ok(bytes)
+    Ok(Some(bytes))
 }
 
-fn unreadable(what: &str, why: &str) -> DeliveryError {
+fn parsed(bytes: &[u8], what: &str) -> Result<Json, DeliveryError> {
+    serde_json::from_slice(bytes).map_err(|error| unreadable(what, &error.to_string()))
+}
+
+pub(crate) fn unreadable(what: &str, why: &str) -> DeliveryError {
     let message = format!("bamboohr's answer to {what} cannot be read: {why}");
     // An answer came, so the status tells that the target is there.
     DeliveryError { status: Some(200), ..DeliveryError::new(ErrorKind::Unavailable, message) }

@@ -350,7 +350,7 @@ fn unknown_person(mut error: DeliveryError) -> DeliveryError {
 }
 
 /// Some words stand for people in BambooHR's paths: `0` is the key's owner, `all` is everybody.
-fn check_person(person: &str) -> Result<(), DeliveryError> {
+pub(crate) fn check_person(person: &str) -> Result<(), DeliveryError> {
     let is_one_person = !person.is_empty() && person != "all" && person.bytes().any(|letter| letter != b'0');
     if is_one_person { Ok(()) } else { Err(rejected(format!("\"{person}\" is not the id of one employee"))) }
 }

@@ -8,6 +8,7 @@
 
 mod client;
 mod deliver;
+mod listing;
 mod objects;
 mod observe;
 mod people;
@@ -20,8 +21,8 @@ mod values;
 
 use learnsync_sdk::{
     Account, BlindRepeat, Change, Claim, Connector, ConnectorType, DefaultField, DefaultRoute, DeliveryError,
-    Description, ErrorKind, Learner, MatchRule, Observation, PersonMatch, Place, Receipt, RecordKind, Reference,
-    RouteMode, SettingsError, SlotRule, TargetObject, Toolbox, async_trait,
+    Description, ErrorKind, Learner, ListedPage, MatchRule, Observation, PersonMatch, Place, Receipt, RecordKind,
+    Reference, RouteMode, SettingsError, SlotRule, TargetObject, Toolbox, async_trait,
 };
 
 use crate::client::Client;
@@ -40,7 +41,7 @@ impl ConnectorType for BambooHr {
             name: "bamboohr",
             summary: "Writes completions as training records, certificates and competencies as rows of employee tables.",
             documentation: "https://documentation.bamboohr.com/reference",
-            claims: &[Claim::People, Claim::ReadBack, Claim::Withdraw],
+            claims: &[Claim::People, Claim::ReadBack, Claim::Withdraw, Claim::List],
             blind_repeat: BlindRepeat::MayLose,
             reference_kinds: &[TRAINING_TYPE],
             settle_seconds: 60,
@@ -55,7 +56,8 @@ impl ConnectorType for BambooHr {
     fn build(&self, settings: &serde_json::Value, toolbox: Toolbox) -> Result<Box<dyn Connector>, SettingsError> {
         let settings = Settings::read(settings)?;
         let client = Client::new(toolbox.http, settings.url.clone(), settings.api_key.clone());
-        Ok(Box::new(Destination { client, settings, skips_lookup: toolbox.test_skip_lookup }))
+        let Toolbox { installation, test_skip_lookup: skips_lookup, .. } = toolbox;
+        Ok(Box::new(Destination { client, settings, installation, skips_lookup }))
     }
 }
 
@@ -106,6 +108,7 @@ fn route(
 struct Destination {
     client: Client,
     settings: Settings,
+    installation: String,
     skips_lookup: bool,
 }
 
@@ -141,5 +144,9 @@ impl Connector for Destination {
 
     async fn observe(&self, batch: &[Place]) -> Vec<Result<Observation, DeliveryError>> {
         observe::observe(self, batch).await
+    }
+
+    async fn list(&self, object: &str, page: Option<&str>) -> Result<ListedPage, DeliveryError> {
+        listing::list(self, object, page).await
     }
 }

@@ -17,8 +17,13 @@ pub(crate) trait Object: Send + Sync {
     /// What configuration may map onto it.
     fn describe(&self) -> TargetObject;
 
+    /// The text in which a row's marks stand.
+    fn marked(&self, row: &Row) -> String;
+
     /// Whether this row carries this mark.
-    fn carries(&self, row: &Row, mark: &str) -> bool;
+    fn carries(&self, row: &Row, mark: &str) -> bool {
+        has_mark(&self.marked(row), mark)
+    }
 
     /// Whether an unmarked row says the same fact, so that adopting it is better than writing it a second time.
     fn is_adoptable(&self, row: &Row, fields: &Fields) -> bool;
@@ -40,6 +45,9 @@ pub(crate) trait Object: Send + Sync {
 
     /// Lists a person's rows.
     async fn list(&self, client: &Client, person: &str) -> Result<Rows, DeliveryError>;
+
+    /// Lists everybody's rows by one call; none where there is no such call, or its answer is larger than what is read.
+    async fn list_all(&self, client: &Client) -> Result<Option<Rows>, DeliveryError>;
 
     /// Makes a row.
     async fn create(&self, client: &Client, person: &str, body: &Json, what: &str) -> Result<Answer, DeliveryError>;
@@ -76,13 +84,24 @@ fn is_word(name: &str) -> bool {
 }
 
 /// Whether the text holds this mark as a word of its own; one mark may be the beginning of another.
-pub(crate) fn has_mark(text: &str, mark: &str) -> bool {
+fn has_mark(text: &str, mark: &str) -> bool {
     text.split_whitespace().any(|word| word == mark)
 }
 
 /// Whether the text holds a mark of any installation.
 pub(crate) fn has_any_mark(text: &str) -> bool {
-    text.split_whitespace().any(|word| word.starts_with(MARK_PREFIX))
+    marks_in(text).next().is_some()
+}
+
+/// The mark in a text: ours before those of other installations, so that a row of ours is ours whatever else was written there.
+pub(crate) fn mark_in(text: &str, installation: &str) -> Option<String> {
+    let ours = format!("{MARK_PREFIX}{installation}:");
+    let mark = marks_in(text).find(|mark| mark.starts_with(&ours)).or_else(|| marks_in(text).next());
+    mark.map(str::to_owned)
+}
+
+fn marks_in(text: &str) -> impl Iterator<Item = &str> {
+    text.split_whitespace().filter(|word| word.starts_with(MARK_PREFIX))
 }
 
 /// A refusal of ours, without a call.

@@ -1,11 +1,11 @@
-//! Finding the person that a learner is.
+//! Finding the person that a learner is, and listing all people.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use learnsync_sdk::{DeliveryError, Learner, MatchRule, PersonMatch};
 use serde_json::{Map, Value as Json, json};
 
-use crate::client::Client;
+use crate::client::{Client, unreadable};
 use crate::objects::rejected;
 use crate::settings::Settings;
 use crate::values::text_of;
@@ -14,6 +14,9 @@ use crate::values::text_of;
 const PAGE_ROWS_MAX: u64 = 1_000;
 /// Most pages of one look-up: a look-up that matches more is not a look-up.
 const PAGES_MAX: u64 = 50;
+/// Most pages of the list of people. Read person by person, a larger company would not be done in a night.
+const ALL_PAGES_MAX: u64 = 200;
+const ALL_PEOPLE: &str = "the list of people";
 
 /// Tries the rules in their order; the first that matches anyone decides. People who left are found, too.
 pub(crate) async fn find(
@@ -76,7 +79,7 @@ async fn look_up(
             "page": page,
             "pageSize": PAGE_ROWS_MAX,
         });
-        let answer = client.employees(&query).await?;
+        let answer = client.employees(&query, "the look-up of a person").await?;
         for row in answer.get("data").and_then(Json::as_array).into_iter().flatten() {
             found.take(row, id_field, field, folded);
         }
@@ -87,6 +90,40 @@ async fn look_up(
     Err(rejected(format!(
         "bamboohr gave more than {PAGES_MAX} pages of people for one {field}: it does not filter by {field}"
     )))
+}
+
+/// The ids of all people whom the key may see, active or not. Without an order, what is on which page is unspecified
+/// (<https://github.com/BambooHR/bhr-api-python>, `docs/DatasetsApi.md`, `get_data_from_dataset_v2`).
+pub(crate) async fn all(client: &Client, settings: &Settings) -> Result<BTreeSet<String>, DeliveryError> {
+    let id_field = settings.employee_id_field.as_str();
+    let (mut people, mut rows, mut total) = (BTreeSet::new(), 0, None);
+    for page in 1..=ALL_PAGES_MAX {
+        let order = format!("{id_field} asc");
+        let query = json!({"fields": [id_field], "orderBy": order, "page": page, "pageSize": PAGE_ROWS_MAX});
+        let answer = client.employees(&query, ALL_PEOPLE).await?;
+        let data =
+            answer.get("data").and_then(Json::as_array).ok_or_else(|| unreadable(ALL_PEOPLE, "it has no data"))?;
+        for row in data {
+            people.insert(id_of(row, id_field).ok_or_else(|| nameless("a person", id_field))?);
+        }
+        rows += data.len() as u64;
+        let told = answer.pointer("/meta/totalItems").and_then(Json::as_u64);
+        // Who comes or goes between two pages moves others from one to the other, past us.
+        if *total.get_or_insert(told) != told {
+            return Err(unreadable(ALL_PEOPLE, "it changed from page to page"));
+        }
+        if !has_next_page(&answer, page) {
+            return match told {
+                Some(told) if told != rows => {
+                    Err(unreadable(ALL_PEOPLE, "it shows fewer or more people than it counts"))
+                }
+                // A key that may see nobody would make every row seem to be gone.
+                Some(_) | None if people.is_empty() => Err(rejected("bamboohr shows no people to this API key")),
+                Some(_) | None => Ok(people),
+            };
+        }
+    }
+    Err(rejected(format!("bamboohr has more than {} people: too many to list", ALL_PAGES_MAX * PAGE_ROWS_MAX)))
 }
 
 /// `eq` is not documented as blind to case, so the value is asked for as the LMS has it and in lower case.
@@ -113,8 +150,7 @@ struct Matches {
 impl Matches {
     /// Takes a row only if it really matches: a server that passes over the filter must not hand us a stranger.
     fn take(&mut self, row: &Json, id_field: &str, field: &str, folded: &str) {
-        let Some(outer) = row.as_object() else { return };
-        let inner = outer.get("fields").and_then(Json::as_object).unwrap_or(outer);
+        let Some((inner, outer)) = fields_of(row) else { return };
         let value = text_in(inner, outer, field).unwrap_or_default();
         if value.is_empty() && is_restricted(inner, outer, field) {
             self.hidden = true;
@@ -122,8 +158,7 @@ impl Matches {
         if value.to_lowercase() != folded {
             return;
         }
-        let id = [id_field, "eeid", "id", "employeeId"].iter().find_map(|name| text_in(inner, outer, name));
-        match id.filter(|id| !id.is_empty()) {
+        match id_of(row, id_field) {
             Some(id) => match id.parse() {
                 Ok(number) => drop(self.people.insert(number, id)),
                 Err(_) => drop(self.others.insert(id)),
@@ -134,9 +169,7 @@ impl Matches {
 
     fn into_people(self, field: &str, id_field: &str) -> Result<BTreeSet<String>, DeliveryError> {
         if self.nameless {
-            let message =
-                format!("bamboohr shows a matching person without an id: let the API key read \"{id_field}\"");
-            return Err(rejected(message));
+            return Err(nameless("a matching person", id_field));
         }
         let people: BTreeSet<String> = self.people.into_values().chain(self.others).collect();
         if people.is_empty() && self.hidden {
@@ -145,6 +178,22 @@ impl Matches {
         }
         Ok(people)
     }
+}
+
+fn nameless(whom: &str, id_field: &str) -> DeliveryError {
+    rejected(format!("bamboohr shows {whom} without an id: let the API key read \"{id_field}\""))
+}
+
+/// The values that were asked for, and what stands around them; some answers have them in `fields`, some without.
+fn fields_of(row: &Json) -> Option<(&Map<String, Json>, &Map<String, Json>)> {
+    let outer = row.as_object()?;
+    Some((outer.get("fields").and_then(Json::as_object).unwrap_or(outer), outer))
+}
+
+fn id_of(row: &Json, id_field: &str) -> Option<String> {
+    let (inner, outer) = fields_of(row)?;
+    let id = [id_field, "eeid", "id", "employeeId"].iter().find_map(|name| text_in(inner, outer, name));
+    id.filter(|id| !id.is_empty())
 }
 
 fn text_in(inner: &Map<String, Json>, outer: &Map<String, Json>, name: &str) -> Option<String> {

@@ -4,7 +4,7 @@ use learnsync_sdk::{DeliveryError, Fields, TargetObject, Value, async_trait};
 use serde_json::{Map, Value as Json};
 
 use crate::client::{Answer, Client, Row, Rows};
-use crate::objects::{Object, has_mark, rejected};
+use crate::objects::{Object, rejected};
 use crate::values::{EXACT, is_blank, is_equal, json_of, text_of, typed};
 
 /// One table, standard or made by the customer.
@@ -38,8 +38,8 @@ impl Object for Table {
         TargetObject { name: format!("table:{}", self.name), fields: Vec::new(), open: true }
     }
 
-    fn carries(&self, row: &Row, mark: &str) -> bool {
-        self.mark(row).and_then(text_of).is_some_and(|text| has_mark(&text, mark))
+    fn marked(&self, row: &Row) -> String {
+        self.mark(row).and_then(text_of).unwrap_or_default()
     }
 
     /// All columns alike, at least one of them filled, and nothing at all in the mark's column.
@@ -81,6 +81,10 @@ impl Object for Table {
 
     async fn list(&self, client: &Client, person: &str) -> Result<Rows, DeliveryError> {
         client.table_rows(person, &self.name).await
+    }
+
+    async fn list_all(&self, client: &Client) -> Result<Option<Rows>, DeliveryError> {
+        client.all_table_rows(&self.name).await
     }
 
     async fn create(&self, client: &Client, person: &str, body: &Json, what: &str) -> Result<Answer, DeliveryError> {

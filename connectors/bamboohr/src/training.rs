@@ -4,7 +4,7 @@ use learnsync_sdk::{DeliveryError, FieldType, Fields, Reference, TargetField, Ta
 use serde_json::{Map, Value as Json};
 
 use crate::client::{Answer, Client, Row, Rows};
-use crate::objects::{Object, has_any_mark, has_mark, rejected};
+use crate::objects::{Object, has_any_mark, rejected};
 use crate::values::{self, TWO_DECIMALS, is_blank, is_equal, lines_of, text_of};
 
 /// The fields that a mapping may fill: name, type, required. The cost is left to people.
@@ -41,8 +41,8 @@ impl Object for Training {
         TargetObject { name: "training".to_owned(), fields: FIELDS.iter().map(field).collect(), open: false }
     }
 
-    fn carries(&self, row: &Row, mark: &str) -> bool {
-        has_mark(&notes_of(row), mark)
+    fn marked(&self, row: &Row) -> String {
+        notes_of(row)
     }
 
     /// The same type on the same day, whoever wrote it: other LMS integrations write training records, too.
@@ -101,6 +101,11 @@ impl Object for Training {
 
     async fn list(&self, client: &Client, person: &str) -> Result<Rows, DeliveryError> {
         client.training_records(person).await
+    }
+
+    /// BambooHR lists training records of one person only.
+    async fn list_all(&self, _client: &Client) -> Result<Option<Rows>, DeliveryError> {
+        Ok(None)
     }
 
     async fn create(&self, client: &Client, person: &str, body: &Json, what: &str) -> Result<Answer, DeliveryError> {

@@ -22,6 +22,12 @@ struct People {
     people: Vec<Map<String, Json>>,
 }
 
+#[derive(Deserialize)]
+struct Facts {
+    facts: Vec<Map<String, Json>>,
+    next: Option<String>,
+}
+
 /// The answer to a write. A 2xx without it is somebody else's: a gateway, a login page.
 #[derive(Deserialize)]
 struct Written {
@@ -75,6 +81,17 @@ impl Client {
             Err(error) if is_missing(&error, "no_such_fact") => Ok(None),
             Err(error) => Err(unmatched(error)),
         }
+    }
+
+    /// `GET /facts?after=...`: a page of everybody's facts, and what asks for the next one.
+    pub(crate) async fn facts(
+        &self,
+        after: Option<&str>,
+    ) -> Result<(Vec<Map<String, Json>>, Option<String>), DeliveryError> {
+        let what = "the list of facts";
+        let query: Vec<(&str, &str)> = after.map(|after| ("after", after)).into_iter().collect();
+        let page: Facts = read_json(self.send(Method::GET, &["facts"], &query, None, what).await?, what).await?;
+        Ok((page.facts, page.next))
     }
 
     /// One request, one answer: who sends it again, and when, is the daemon's to decide.

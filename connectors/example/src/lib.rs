@@ -9,6 +9,7 @@
 //! | `PUT /people/{id}/facts/{key}` | `{"key": "..."}`; makes the fact or changes it; a field that is not named stays, `null` blanks it out |
 //! | `GET /people/{id}/facts/{key}` | `{"key": "...", "title": "...", "achieved": "2026-03-12", "expires": null, "score": 90.5}` |
 //! | `DELETE /people/{id}/facts/{key}` | `{"key": "..."}` |
+//! | `GET /facts?after=...` | `{"facts": [{"person": "7", "key": "...", "title": "...", ...}], "next": "..."}`; everybody's, page by page; the last page names no next one |
 //!
 //! A 404 says what is not there: `{"error": "no_such_person"}` or `{"error": "no_such_fact"}`.
 #![warn(missing_docs)]
@@ -20,8 +21,9 @@ mod tests;
 
 use learnsync_sdk::{
     Account, Action, BlindRepeat, Change, Claim, Connector, ConnectorType, DefaultField, DefaultRoute, DeliveryError,
-    Description, ErrorKind, FieldType, Fields, Learner, MatchRule, Observation, PersonMatch, Place, Receipt,
-    RecordKind, Reference, RouteMode, SettingsError, SlotRule, TargetField, TargetObject, Toolbox, Value, async_trait,
+    Description, ErrorKind, FieldType, Fields, Learner, ListedPage, ListedRow, MatchRule, Observation, PersonMatch,
+    Place, Receipt, RecordKind, Reference, RouteMode, SettingsError, SlotRule, TargetField, TargetObject, Toolbox,
+    Value, async_trait,
 };
 use serde_json::{Map, Value as Json};
 
@@ -30,6 +32,8 @@ use crate::settings::Settings;
 
 /// The one object of this target.
 const FACTS: &str = "facts";
+/// How every mark of every installation begins.
+const MARK_PREFIX: &str = "learnsync:";
 
 /// The connector type `example`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,7 +47,7 @@ impl ConnectorType for Example {
             summary: "Writes completions as facts of people.",
             documentation: "https://example.com/api",
             // Claim what the target offers and nothing more: the daemon relies on it, and the test kit checks it.
-            claims: &[Claim::People, Claim::UpsertByMark, Claim::ReadBack, Claim::Withdraw],
+            claims: &[Claim::People, Claim::UpsertByMark, Claim::ReadBack, Claim::Withdraw, Claim::List],
             // Without a meaning here: it matters to targets that have neither a key nor read-back.
             blind_repeat: BlindRepeat::MayLose,
             reference_kinds: &[],
@@ -146,6 +150,14 @@ impl Connector for Destination {
         }
         observations
     }
+
+    /// The target pages behind the last fact of a page, so what comes and goes moves no other fact to another page.
+    async fn list(&self, object: &str, page: Option<&str>) -> Result<ListedPage, DeliveryError> {
+        self.object(object).map_err(|why| DeliveryError::new(ErrorKind::Rejected, why))?;
+        let (facts, next) = self.client.facts(page).await?;
+        let rows = facts.iter().map(listed).collect::<Result<_, _>>()?;
+        Ok(ListedPage { rows, next })
+    }
 }
 
 impl Destination {
@@ -174,6 +186,19 @@ impl Destination {
     }
 }
 
+/// A fact without a person or a key is none that the target shows: to leave it out would be to say that it is not there.
+fn listed(fact: &Map<String, Json>) -> Result<ListedRow, DeliveryError> {
+    let text = |name| fact.get(name).and_then(Json::as_str).map(str::to_owned);
+    let (Some(person), Some(key)) = (text("person"), text("key")) else {
+        return Err(DeliveryError::new(
+            ErrorKind::Unavailable,
+            "the list of facts shows one without a person or a key",
+        ));
+    };
+    let mark = key.starts_with(MARK_PREFIX).then(|| key.clone());
+    Ok(ListedRow { row: key, person: Some(person), mark, fields: Ok(fields(fact)) })
+}
+
 /// What is absent in `fields` stays absent, and so is left alone.
 fn body(fields: &Fields) -> Json {
     let json = |value: &Value| match value {
@@ -197,6 +222,6 @@ fn fields(fact: &Map<String, Json>) -> Fields {
         (_, Json::Bool(value)) => Value::Bool(*value),
         (_, Json::Null | Json::Array(_) | Json::Object(_)) => Value::Null,
     };
-    let told = fact.iter().filter(|(name, _)| *name != "key");
+    let told = fact.iter().filter(|(name, _)| !["key", "person"].contains(&name.as_str()));
     told.map(|(name, held)| (name.clone(), value(name, held))).collect()
 }

@@ -11,6 +11,9 @@
 //! tells a file that was replaced while it was read. A file that differs from its manifest is somebody's edit, or half a copy: it is
 //! neither read nor written over until a person brings it back, or removes the manifest to say that it is right as it is.
 //!
+//! **All rows can be listed**, in pages, ours and others'. A page begins behind a number of rows and a digest of their marks: where one of them was
+//! withdrawn meanwhile the list begins anew, since whoever compares it takes a row that was left out for missing.
+//!
 //! **Our mark is the key**, in a column of its own that stands first. Nobody is looked up, so no claim of `People`: what an import knows
 //! a person by comes with the mapping. A row with another mark, or with none, is somebody else's; it stays.
 //!
@@ -28,6 +31,7 @@
 
 mod dialect;
 mod folder;
+mod listing;
 mod manifest;
 mod routes;
 mod row;
@@ -41,8 +45,8 @@ use std::sync::Arc;
 
 use learnsync_sdk::{
     Account, BlindRepeat, Change, Claim, Clock, Connector, ConnectorType, DeliveryError, Description, ErrorKind,
-    Learner, MatchRule, Observation, PersonMatch, Place, Receipt, Reference, SettingsError, TargetObject, Toolbox,
-    async_trait,
+    Learner, ListedPage, MatchRule, Observation, PersonMatch, Place, Receipt, Reference, SettingsError, TargetObject,
+    Toolbox, async_trait,
 };
 
 use crate::folder::Folder;
@@ -60,7 +64,7 @@ impl ConnectorType for File {
             name: "file",
             summary: "Writes CSV or JSON lines into a folder, for systems that import files.",
             documentation: "https://www.rfc-editor.org/rfc/rfc4180",
-            claims: &[Claim::UpsertByMark, Claim::ReadBack, Claim::Withdraw],
+            claims: &[Claim::UpsertByMark, Claim::ReadBack, Claim::Withdraw, Claim::List],
             // Without a meaning here: it matters to targets that have neither a key nor read-back.
             blind_repeat: BlindRepeat::MayRepeat,
             reference_kinds: &[],
@@ -156,6 +160,11 @@ impl Connector for Destination {
         let observed = self.work(move |desk| desk.observe(&places)).await;
         observed.unwrap_or_else(|error| batch.iter().map(|_| Err(error.clone())).collect())
     }
+
+    async fn list(&self, object: &str, page: Option<&str>) -> Result<ListedPage, DeliveryError> {
+        let (object, page) = (object.to_owned(), page.map(str::to_owned));
+        self.work(move |desk| desk.list(&object, page.as_deref())).await
+    }
 }
 
 impl Desk {
@@ -180,6 +189,11 @@ impl Desk {
                 outcomes
             },
         ))
+    }
+
+    fn list(&self, object: &str, page: Option<&str>) -> Result<ListedPage, DeliveryError> {
+        let _lock = self.folder.look()?;
+        Table::new(&self.folder, &self.settings, object)?.page(page)
     }
 
     fn observe(&self, batch: &[Place]) -> Result<Vec<Result<Observation, DeliveryError>>, DeliveryError> {

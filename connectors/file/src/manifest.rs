@@ -41,6 +41,11 @@ pub(crate) fn manifest_name(file: &str) -> String {
     format!("{file}.manifest.json")
 }
 
+/// A digest in hexadecimal letters.
+pub(crate) fn hexadecimal(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Passes bytes on, and seals what passed.
 pub(crate) struct Sealing<T> {
     inner: T,
@@ -54,8 +59,7 @@ impl<T> Sealing<T> {
     }
 
     pub(crate) fn end(self) -> (T, Seal) {
-        let sha256 = self.digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        (self.inner, Seal { bytes: self.bytes, sha256 })
+        (self.inner, Seal { bytes: self.bytes, sha256: hexadecimal(&self.digest.finalize()) })
     }
 
     fn passed(&mut self, bytes: &[u8]) {

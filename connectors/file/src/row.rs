@@ -26,6 +26,8 @@ pub(crate) struct Reader<R> {
     dialect: Dialect,
     columns: Vec<String>,
     lines: usize,
+    /// The line on which the last row begins.
+    line: usize,
 }
 
 impl<R: BufRead> Reader<R> {
@@ -34,7 +36,7 @@ impl<R: BufRead> Reader<R> {
     /// # Errors
     /// `InvalidData` for a header that is not ours; what the disk says.
     pub(crate) fn new(input: R, dialect: Dialect, columns: Vec<String>) -> io::Result<Self> {
-        let mut reader = Self { input, columns, lines: 0, dialect };
+        let mut reader = Self { input, columns, lines: 0, line: 0, dialect };
         match reader.dialect.format {
             Format::Csv(csv) if csv.header => {
                 let Some(raw) = reader.next_raw()? else { return Err(invalid("it is empty, without a header")) };
@@ -54,6 +56,11 @@ impl<R: BufRead> Reader<R> {
     /// The columns of a CSV table, in their order; none of JSON lines, where each row has its own.
     pub(crate) fn columns(&self) -> &[String] {
         &self.columns
+    }
+
+    /// The line on which the row begins that was read last; the first is 1.
+    pub(crate) fn line(&self) -> usize {
+        self.line
     }
 
     /// The input, from which all was read.
@@ -104,6 +111,7 @@ impl<R: BufRead> Reader<R> {
     pub(crate) fn next_raw(&mut self) -> io::Result<Option<String>> {
         let (mut raw, mut quotes) = (Vec::new(), 0);
         let is_first = self.lines == 0;
+        self.line = self.lines + 1;
         loop {
             let begin = raw.len();
             let rest = ROW_BYTES_MAX.saturating_sub(begin as u64);

@@ -5,10 +5,11 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, ErrorKind as IoKind, Seek, Write};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use learnsync_sdk::{Action, Change, DeliveryError, ErrorKind, Fields, Receipt, Value};
+use learnsync_sdk::{Action, Change, DeliveryError, ErrorKind, Fields, ListedPage, Receipt, Value};
 
 use crate::dialect::{Dialect, Format};
 use crate::folder::{Folder, OURS, cannot, is_in_doubt};
+use crate::listing::{self, Position};
 use crate::manifest::{Manifest, Seal, Sealing, manifest_name};
 use crate::row::{ActionCell, Reader, Row, Writer};
 use crate::settings::{Layout, Mode, Settings};
@@ -81,6 +82,21 @@ impl<'a> Table<'a> {
         Ok(self.scan(marks)?.held)
     }
 
+    /// One page of all rows, whoever wrote them; `next` of the page before asks for it.
+    ///
+    /// # Errors
+    /// As `rows_with`; `Unavailable` as well when rows before this page went, `Rejected` for a page that none named.
+    pub(crate) fn page(&self, page: Option<&str>) -> Result<ListedPage, DeliveryError> {
+        let from = match page {
+            None => None,
+            Some(word) => {
+                let position = Position::parse(word);
+                Some(position.ok_or_else(|| rejected(format!("{} has no page {word:?}", self.name)))?)
+            }
+        };
+        self.try_page(from.as_ref()).map_err(|error| cannot(&format!("list {}", self.name), &error))
+    }
+
     /// Makes the changes, all with one rewrite of the file; one outcome for each, in their order.
     pub(crate) fn change(&self, changes: &[&Change], now: DateTime<Utc>) -> Vec<Result<Receipt, DeliveryError>> {
         let all_failed = |error: &DeliveryError| changes.iter().map(|_| Err(error.clone())).collect();
@@ -114,21 +130,8 @@ impl<'a> Table<'a> {
     }
 
     fn try_scan(&self, marks: &HashSet<&str>) -> io::Result<Scan> {
-        let manifest = self.manifest()?;
-        let file = match File::open(self.folder.path.join(&self.name)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == IoKind::NotFound => match manifest {
-                None => return Ok(Scan::default()),
-                Some(_) => {
-                    let why =
-                        "it is gone, and its manifest is not: bring it back, or remove the manifest to begin anew";
-                    return Err(io::Error::new(IoKind::InvalidData, why));
-                }
-            },
-            Err(error) => return Err(error),
-        };
-        // As it was written, whatever the settings say by now.
-        let dialect = manifest.as_ref().map_or_else(|| self.dialect.clone(), |manifest| manifest.dialect.clone());
+        let Some((file, manifest)) = self.open()? else { return Ok(Scan::default()) };
+        let dialect = self.dialect_of(manifest.as_ref());
         let mut reader = self.reader(&file, &dialect, manifest.as_ref())?;
         let mut held: HashMap<String, Vec<Row>> = HashMap::new();
         while let Some(raw) = reader.next_raw()? {
@@ -143,14 +146,38 @@ impl<'a> Table<'a> {
             }
         }
         let columns = reader.columns().to_vec();
-        let (_, seal) = reader.into_input().into_inner().end();
-        if manifest.as_ref().is_some_and(|manifest| manifest.seal != seal) {
-            let why = "it is not as it was left, its manifest tells another sha256: bring it back, or remove the manifest if it is right as \
-                       it is";
-            return Err(io::Error::new(IoKind::InvalidData, why));
-        }
+        wants_seal(manifest.as_ref(), reader)?;
         let columns = columns.into_iter().filter(|name| *name != dialect.mark_column).collect();
         Ok(Scan { held, found: Some(Found { file, manifest, dialect, columns }) })
+    }
+
+    fn try_page(&self, from: Option<&Position>) -> io::Result<ListedPage> {
+        let Some((file, manifest)) = self.open()? else {
+            return if from.is_none() { Ok(ListedPage::default()) } else { Err(listing::moved()) };
+        };
+        let mut reader = self.reader(&file, &self.dialect_of(manifest.as_ref()), manifest.as_ref())?;
+        let page = listing::page(&mut reader, from)?;
+        wants_seal(manifest.as_ref(), reader)?;
+        Ok(page)
+    }
+
+    /// The file and its manifest; none where neither is there.
+    fn open(&self) -> io::Result<Option<(File, Option<Manifest>)>> {
+        let manifest = self.manifest()?;
+        match File::open(self.folder.path.join(&self.name)) {
+            Ok(file) => Ok(Some((file, manifest))),
+            Err(error) if error.kind() == IoKind::NotFound && manifest.is_none() => Ok(None),
+            Err(error) if error.kind() == IoKind::NotFound => {
+                let why = "it is gone, and its manifest is not: bring it back, or remove the manifest to begin anew";
+                Err(io::Error::new(IoKind::InvalidData, why))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// As it was written, whatever the settings say by now.
+    fn dialect_of(&self, manifest: Option<&Manifest>) -> Dialect {
+        manifest.map_or_else(|| self.dialect.clone(), |manifest| manifest.dialect.clone())
     }
 
     fn reader<'f>(
@@ -426,6 +453,16 @@ impl<'a> Table<'a> {
             dialect,
         }
     }
+}
+
+/// Compares all that was read with what the manifest says of it.
+fn wants_seal(manifest: Option<&Manifest>, reader: Reader<BufReader<Sealing<&File>>>) -> io::Result<()> {
+    let (_, seal) = reader.into_input().into_inner().end();
+    if manifest.is_none_or(|manifest| manifest.seal == seal) {
+        return Ok(());
+    }
+    let why = "it is not as it was left, its manifest tells another sha256: bring it back, or remove the manifest if it is right as it is";
+    Err(io::Error::new(IoKind::InvalidData, why))
 }
 
 fn refuse_length(fields: &Fields) -> Result<(), DeliveryError> {

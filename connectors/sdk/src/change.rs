@@ -82,7 +82,7 @@ pub enum Observation {
 /// One page of all rows of an object, whoever wrote them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ListedPage {
-    /// The rows, in any order; each row is on one page.
+    /// The rows, in any order; each row is on one page. A page may be empty and not the last.
     pub rows: Vec<ListedRow>,
     /// What asks for the next page; none after the last one.
     pub next: Option<String>,
@@ -95,8 +95,8 @@ pub struct ListedRow {
     pub row: String,
     /// The person's id in the target; none where the target knows no people.
     pub person: Option<String>,
-    /// The mark that it carries, of whichever installation (`learnsync:...`); none when it carries none.
+    /// The mark that it carries, of whichever installation (`learnsync:...`), ours before others'; none when it carries none.
     pub mark: Option<String>,
-    /// Its fields, in the connector's vocabulary; or why they cannot be read.
+    /// Its fields as `observe` would tell them, without the mark; or why they cannot be read.
     pub fields: Result<Fields, String>,
 }

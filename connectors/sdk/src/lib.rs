@@ -94,7 +94,11 @@ pub trait Connector: Send + Sync {
     async fn observe(&self, batch: &[Place]) -> Vec<Result<Observation, DeliveryError>>;
 
     /// One page of all rows of an object, ours and others', in as few calls as the target allows. `page` is what the page before named as the
-    /// next one. Called only if `Claim::List` is made: what a target cannot list, reconciliation reads back place by place.
+    /// next one, for a connector that keeps nothing between calls. A row that stands all along is on exactly one page, whatever comes and goes
+    /// meanwhile; where the target cannot promise that, the page is an error, and whoever lists begins anew. A list that fails is never a
+    /// shorter list: what it left out would count as missing.
+    ///
+    /// Called only if `Claim::List` is made: what a target cannot list, reconciliation reads back place by place.
     async fn list(&self, object: &str, _page: Option<&str>) -> Result<ListedPage, DeliveryError> {
         Err(DeliveryError::new(ErrorKind::Rejected, format!("this target does not list the rows of {object}")))
     }

@@ -5,13 +5,17 @@ use std::sync::{Arc, Mutex};
 
 use learnsync_sdk::{
     Account, Action, AfterUnknown, Change, Claim, Connector, ConnectorType, DeliveryError, Description, ErrorKind,
-    Fields, Learner, MatchRule, Observation, PersonMatch, Place, Receipt, Reference, Toolbox, Value,
+    Fields, Learner, ListedPage, ListedRow, MatchRule, Observation, PersonMatch, Place, Receipt, Reference, Toolbox,
+    Value,
 };
 
 use crate::{Fake, Fault, HeldRow, Proxy, Sample, Which};
 
 /// The installation's name in all marks of ours.
 pub(crate) const INSTALLATION: &str = "conformance";
+
+/// More pages than a list of a few rows should have.
+const PAGES_MAX: usize = 1_000;
 
 /// Why a check ended before its end.
 #[derive(Debug)]
@@ -224,6 +228,40 @@ impl Bench<'_> {
     /// Observes the n-th place, and wants to be told.
     pub(crate) async fn seen(&self, place: usize) -> Checked<Observation> {
         wants_ok(self.observe_one(place).await?, "the target was well, and yet it could not be read")
+    }
+
+    /// One page of the sample's object, asked of a new connector: none keeps anything between pages.
+    pub(crate) async fn page(&self, page: Option<&str>) -> Checked<Result<ListedPage, DeliveryError>> {
+        let listed = self.connector()?.list(&self.sample.object, page).await;
+        // What is listed says nothing; it is only long.
+        if let Err(error) = &listed {
+            self.hear(error);
+        }
+        Ok(listed)
+    }
+
+    /// The pages from here to the last one.
+    pub(crate) async fn pages_from(&self, first: Option<&str>) -> Checked<Result<Vec<ListedPage>, DeliveryError>> {
+        let mut pages = Vec::new();
+        let mut next = first.map(str::to_owned);
+        while pages.len() < PAGES_MAX {
+            let page = match self.page(next.as_deref()).await? {
+                Ok(page) => page,
+                Err(error) => return Ok(Err(error)),
+            };
+            next.clone_from(&page.next);
+            pages.push(page);
+            if next.is_none() {
+                return Ok(Ok(pages));
+            }
+        }
+        fail(format!("the list has no end after {PAGES_MAX} pages"))
+    }
+
+    /// All rows of the sample's object, from all pages; wants to be told.
+    pub(crate) async fn listed(&self) -> Checked<Vec<ListedRow>> {
+        let pages = wants_ok(self.pages_from(None).await?, "the target was well, and yet it could not be listed")?;
+        Ok(pages.into_iter().flat_map(|page| page.rows).collect())
     }
 
     pub(crate) async fn find(

@@ -31,6 +31,13 @@ pub trait Fake: Send + Sync + 'static {
     /// Puts a row that somebody else wrote, and answers its id; none when the target cannot hold such a row (two of one key, for example).
     fn put_row(&self, object: &str, person: &str, mark: Option<&str>, fields: &Fields) -> Option<String>;
 
+    /// Puts so many rows of others that a list needs more than one page; answers how many. 0 when one page shows all, however many there are,
+    /// or nobody else has rows. Needed by connectors that claim `List` and whose lists have pages.
+    fn put_rows_of_several_pages(&self, object: &str) -> usize {
+        let _ = object;
+        0
+    }
+
     /// Removes a row, as a person would.
     fn remove_row(&self, object: &str, row: &str);
 

@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use learnsync_sdk::{Claim, ConnectorType};
 
 use crate::bench::{Bench, Checked, INSTALLATION, Stop};
-use crate::checks::{batches, description, errors, people, reading, secrecy, withdrawing, writing};
+use crate::checks::{batches, description, errors, listing, people, reading, secrecy, withdrawing, writing};
 use crate::{CheckResult, Fake, Proxy, Report, Sample, Verdict, toolbox};
 
 /// A check that takes longer hangs.
@@ -19,6 +19,7 @@ const NONE: &[Claim] = &[];
 const PEOPLE: &[Claim] = &[Claim::People];
 const READ_BACK: &[Claim] = &[Claim::ReadBack];
 const WITHDRAW: &[Claim] = &[Claim::Withdraw];
+const LIST: &[Claim] = &[Claim::List];
 /// What needs a place that can be found again, by key or by look.
 const FOUND_AGAIN: &[Claim] = &[Claim::UpsertByMark, Claim::ReadBack];
 
@@ -107,6 +108,12 @@ const CHECKS: &[Check] = &[
     check!(Object, WITHDRAW, withdrawing::a_row_that_is_gone_already_is_withdrawn),
     check!(Object, WITHDRAW, withdrawing::a_row_of_somebody_else_is_not_withdrawn),
     check!(Object, WITHDRAW, withdrawing::a_withdrawal_whose_answer_is_lost_is_unknown_and_may_be_repeated),
+    check!(Object, LIST, listing::what_was_put_is_listed_once_and_as_it_is_observed),
+    check!(Object, LIST, listing::rows_of_others_are_listed_as_theirs_and_left_alone),
+    check!(Object, LIST, listing::each_row_is_listed_once_over_all_pages),
+    check!(Object, LIST, listing::a_change_between_two_pages_hides_no_row),
+    check!(Object, LIST, listing::a_list_that_fails_is_an_error_and_not_its_end),
+    check!(Connector, LIST, listing::a_list_of_an_object_that_does_not_exist_is_rejected),
     // These two come last: they search all that was said until now.
     check!(Connector, NONE, secrecy::no_message_holds_a_secret),
     check!(Connector, PEOPLE, secrecy::no_message_names_a_person),

@@ -139,7 +139,7 @@ async fn read_hr(stage: &Stage) -> anyhow::Result<Vec<Row>> {
         let answer = call(stage, request).await?;
         let rows = answer.get("data").and_then(Value::as_array).context("a page of people has no data")?;
         for row in rows {
-            let text = |name: &str| row.get(name).and_then(text_of).unwrap_or_default();
+            let text = |name: &str| row["fields"].get(name).and_then(text_of).unwrap_or_default();
             people.push((text("employeeId"), text("employeeNumber")));
         }
         if rows.len() < 1000 {

@@ -290,7 +290,7 @@ fn employee_cell(employee: &Employee, field: &str) -> Cell {
     })
 }
 
-/// One page of employees: `fields` are wanted, `filter`, `page` (from 1) and `pageSize` (100, at most 1,000) are not required.
+/// One page of employees: `fields` are wanted, `filter`, `orderBy`, `page` (from 1) and `pageSize` (100, at most 1,000) are not required.
 fn dataset(data: &Data, request: &Request) -> Result<Reply, Reply> {
     // With a charset the real one takes the body for XML.
     if request.header("content-type") != Some("application/json") {
@@ -305,7 +305,7 @@ fn dataset(data: &Data, request: &Request) -> Result<Reply, Reply> {
     if page == 0 || size == 0 || size > PAGE_SIZE_MAX {
         return Err(words(400, "page must be at least 1, pageSize 1 to 1000."));
     }
-    let matching = matching(data, body.get("filter"))?;
+    let matching = ordered(matching(data, body.get("filter"))?, &fields, body.get("orderBy"))?;
     let total = matching.len() as u64;
     let skip = usize::try_from((page - 1).saturating_mul(size)).unwrap_or(usize::MAX);
     let rows: Vec<Value> = matching
@@ -315,8 +315,9 @@ fn dataset(data: &Data, request: &Request) -> Result<Reply, Reply> {
         .map(|employee| shown(employee, &fields))
         .collect();
     let pages = total.div_ceil(size);
-    let meta = json!({"page": page, "pageSize": size, "totalRecords": total, "totalPages": pages});
-    Ok(Reply::json(200, &json!({"data": rows, "meta": meta, "links": {}})))
+    let meta = json!({"page": page, "pageSize": size, "totalItems": total, "totalPages": pages});
+    let links = if page < pages { json!({"next": format!("?page={}", page + 1)}) } else { json!({}) };
+    Ok(Reply::json(200, &json!({"data": rows, "meta": meta, "links": links})))
 }
 
 fn wanted_fields(body: &Value) -> Result<Vec<&'static str>, Reply> {
@@ -333,7 +334,31 @@ fn shown(employee: &Employee, fields: &[&str]) -> Value {
             row.insert((*field).to_owned(), Value::String(text));
         }
     }
-    Value::Object(row)
+    json!({"fields": row})
+}
+
+/// Rules of the form `<field> <asc|desc>`, with commas between; each field must be among those that are shown.
+fn ordered<'a>(
+    mut employees: Vec<&'a Employee>,
+    shown: &[&str],
+    order: Option<&Value>,
+) -> Result<Vec<&'a Employee>, Reply> {
+    let rules = order.and_then(Value::as_str).unwrap_or_default();
+    // The last rule first: sorting keeps the order of what is equal.
+    for rule in rules.rsplit(',').map(str::trim).filter(|rule| !rule.is_empty()) {
+        let (field, direction) = rule.split_once(' ').unwrap_or((rule, ""));
+        if !shown.contains(&field) || !["asc", "desc"].contains(&direction) {
+            return Err(words(400, &format!("UE-1001: cannot order by {rule}.")));
+        }
+        employees.sort_by(|one, other| {
+            let ascending = match field {
+                "eeid" | "employeeId" => one.id.cmp(&other.id),
+                _ => employee_cell(one, field).order(&employee_cell(other, field)),
+            };
+            if direction == "desc" { ascending.reverse() } else { ascending }
+        });
+    }
+    Ok(employees)
 }
 
 fn matching<'a>(data: &'a Data, filter: Option<&Value>) -> Result<Vec<&'a Employee>, Reply> {

@@ -63,6 +63,21 @@ impl learnsync_testkit::Fake for Fake {
         Some(self.company().put_row(person, table, Json::Object(row)))
     }
 
+    /// A table is listed by one call; training records person by person, a hundred people a page.
+    fn put_rows_of_several_pages(&self, object: &str) -> usize {
+        if object != TRAINING {
+            return 0;
+        }
+        let people = 101;
+        for number in 1_000..1_000 + people {
+            let mut company = self.company();
+            let id = number.to_string();
+            company.add_person(&id, &format!("E-{id}"), &format!("{id}@example.com"), true);
+            company.put_training(&id, json!({"completed": "2026-03-12", "type": 4}));
+        }
+        people
+    }
+
     fn remove_row(&self, object: &str, row: &str) {
         let id = row.parse().expect("ids are numbers here");
         let mut company = self.company();

@@ -43,6 +43,8 @@ pub(super) struct Company {
     pub(super) columns: Vec<&'static str>,
     /// Serves everybody, whatever the filter says.
     pub(super) ignores_filter: bool,
+    /// The largest page of people; 0 for that of the vendor.
+    pub(super) people_per_page_max: usize,
     /// Hides this field from the key.
     pub(super) hides: Option<&'static str>,
     /// Requests, as `METHOD path`.
@@ -263,6 +265,7 @@ fn route(company: &mut Company, method: &Method, path: &str, body: Json) -> Resu
             Some(_) => words(200, ""),
             None => words(404, "no such record"),
         },
+        ("GET", ["api", "v1", "employees", "all", "tables", table]) => all_rows(company, table),
         ("GET", ["api", "v1", "employees", person, "tables", table]) => rows(company, person, table),
         ("POST", ["api", "v1_1", "employees", person, "tables", table]) => create_row(company, person, table, body),
         ("POST", ["api", "v1_1", "employees", _, "tables", _, row]) => update_row(company, row, body),
@@ -274,33 +277,50 @@ fn route(company: &mut Company, method: &Method, path: &str, body: Json) -> Resu
     })
 }
 
+/// One page of people; without `orderBy` the last ones first, since the vendor promises no order.
 fn employees(company: &Company, body: &Json) -> Reply {
-    let filter = body["filter"].as_str().unwrap_or_default();
-    let wanted: Vec<String> = filter.split(" or ").map(str::to_owned).collect();
-    let equals = |field: &str, value: &str| wanted.contains(&format!("{field} eq '{}'", value.replace('\'', "''")));
-    let people = company.people.iter().filter(|(_, number, email, _)| {
-        company.ignores_filter || equals("employeeNumber", number) || equals("email", email)
-    });
-    let rows: Vec<Json> = people
-        .map(|(id, number, email, _)| {
-            let mut fields = Map::new();
-            for field in body["fields"].as_array().into_iter().flatten().filter_map(Json::as_str) {
-                let value = match field {
-                    _ if company.hides == Some(field) => "",
-                    "eeid" => id.as_str(),
-                    "employeeNumber" => number.as_str(),
-                    "email" => email.as_str(),
-                    _ => panic!("unknown field {field}"),
-                };
-                fields.insert(field.to_owned(), value.into());
-            }
-            if let Some(hidden) = company.hides {
-                fields.insert("_restrictedFields".to_owned(), json!([format!("employee_{hidden}")]));
-            }
-            json!({"fields": fields})
-        })
-        .collect();
-    shown(200, &json!({"data": rows, "links": {}, "meta": {"page": 1, "totalPages": 1, "totalItems": rows.len()}}))
+    let fields: Vec<&str> = body["fields"].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
+    let mut people: Vec<_> = company.people.iter().filter(|person| is_wanted(company, body, person)).collect();
+    match body["orderBy"].as_str() {
+        None => people.reverse(),
+        Some("eeid asc") if fields.contains(&"eeid") => people.sort_by_key(|(id, ..)| number(id)),
+        Some(_) => return words(400, "UE-1001"),
+    }
+    let size = body["pageSize"].as_u64().and_then(|size| usize::try_from(size).ok()).unwrap_or(100);
+    let size = if company.people_per_page_max == 0 { size } else { size.min(company.people_per_page_max) };
+    let page = body["page"].as_u64().and_then(|page| usize::try_from(page).ok()).unwrap_or(1);
+    let (total, pages) = (people.len(), people.len().div_ceil(size));
+    let shown_people = people.into_iter().skip((page - 1) * size).take(size);
+    let rows: Vec<Json> = shown_people.map(|person| shown_person(company, &fields, person)).collect();
+    let links = if page < pages { json!({"next": "the next page"}) } else { json!({}) };
+    let meta = json!({"page": page, "pageSize": size, "totalPages": pages, "totalItems": total});
+    shown(200, &json!({"data": rows, "links": links, "meta": meta}))
+}
+
+fn is_wanted(company: &Company, body: &Json, (_, number, email, _): &(String, String, String, bool)) -> bool {
+    let Some(filter) = body["filter"].as_str() else { return true };
+    let wanted: Vec<&str> = filter.split(" or ").collect();
+    let equals =
+        |field: &str, value: &str| wanted.contains(&format!("{field} eq '{}'", value.replace('\'', "''")).as_str());
+    company.ignores_filter || equals("employeeNumber", number) || equals("email", email)
+}
+
+fn shown_person(company: &Company, wanted: &[&str], (id, number, email, _): &(String, String, String, bool)) -> Json {
+    let mut fields = Map::new();
+    for field in wanted {
+        let value = match *field {
+            _ if company.hides == Some(field) => "",
+            "eeid" => id.as_str(),
+            "employeeNumber" => number.as_str(),
+            "email" => email.as_str(),
+            _ => panic!("unknown field {field}"),
+        };
+        fields.insert((*field).to_owned(), value.into());
+    }
+    if let Some(hidden) = company.hides {
+        fields.insert("_restrictedFields".to_owned(), json!([format!("employee_{hidden}")]));
+    }
+    json!({"fields": fields})
 }
 
 fn trainings(company: &Company, person: &str) -> Reply {
@@ -353,10 +373,20 @@ fn rows(company: &Company, person: &str, table: &str) -> Reply {
     if !company.knows(person) {
         return words(404, "no such employee");
     }
+    shown_rows(company, table, |owner| owner == person)
+}
+
+/// "The result is not sorted in any particular order."
+fn all_rows(company: &Company, table: &str) -> Reply {
+    shown_rows(company, table, |_| true)
+}
+
+fn shown_rows(company: &Company, table: &str, is_wanted: impl Fn(&str) -> bool) -> Reply {
     let rows: Vec<Json> = company
         .tables
         .iter()
-        .filter(|(_, (owner, place, _))| owner == person && place == table)
+        .rev()
+        .filter(|(_, (owner, place, _))| is_wanted(owner) && place == table)
         .map(|(id, (owner, _, fields))| {
             let mut row = map(json!({"id": id.to_string(), "employeeId": owner}));
             row.extend(

@@ -2,6 +2,7 @@
 
 mod conformance;
 mod fake;
+mod lists;
 
 use std::time::Duration;
 

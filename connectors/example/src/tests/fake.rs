@@ -11,6 +11,9 @@ use serde_json::{Map, Value as Json, json};
 /// No other text looks like it: the kit searches all messages for it.
 const TOKEN: &str = "token-8c41f2";
 
+/// How many facts a page of all has.
+const PAGE_FACTS_MAX: usize = 3;
+
 /// The running fake; ends with the test.
 pub(super) struct Target {
     server: Server,
@@ -70,6 +73,7 @@ impl Held {
         match (asked.method.as_str(), path.as_slice()) {
             ("GET", ["me"]) => (200, json!({"account": "acme"})),
             ("GET", ["people"]) => (200, json!({"people": self.people(asked)})),
+            ("GET", ["facts"]) => (200, self.facts(asked.value("after"))),
             (_, ["people", person, "facts", _]) if !self.people.iter().any(|known| known.id == *person) => {
                 (404, json!({"error": "no_such_person"}))
             }
@@ -86,6 +90,27 @@ impl Held {
             .filter(|person| equals("email", &person.email) || equals("employee_number", &person.employee_number));
         let shown = |person: &Person| json!({"id": person.id, "email": person.email, "employee_number": person.employee_number});
         found.map(shown).collect()
+    }
+
+    /// A page of everybody's facts: those behind this person and key.
+    fn facts(&self, after: Option<&str>) -> Json {
+        let after = after.and_then(|after| after.split_once('/'));
+        let is_behind =
+            |(person, key): &(String, String)| after.is_none_or(|after| (person.as_str(), key.as_str()) > after);
+        let mut behind = self.facts.iter().filter(|(place, _)| is_behind(place));
+        let page: Vec<_> = behind.by_ref().take(PAGE_FACTS_MAX).collect();
+        let last = page.last().map(|((person, key), _)| format!("{person}/{key}"));
+        let next = behind.next().and(last);
+        let shown: Vec<Json> = page
+            .iter()
+            .map(|((person, key), fields)| {
+                let mut shown = (*fields).clone();
+                shown.insert("person".to_owned(), json!(person));
+                shown.insert("key".to_owned(), json!(key));
+                Json::Object(shown)
+            })
+            .collect();
+        json!({"facts": shown, "next": next})
     }
 
     fn fact(&mut self, method: &str, person: &str, key: &str, body: &Json) -> Answered {
@@ -166,7 +191,7 @@ impl Fake for Target {
         let row = |((person, key), held): (&(String, String), &Map<String, Json>)| HeldRow {
             row: key.clone(),
             person: person.clone(),
-            marks: vec![key.clone()],
+            marks: Some(key).filter(|key| key.starts_with("learnsync:")).cloned().into_iter().collect(),
             fields: held.iter().map(|(name, held)| (name.clone(), value_of(name, held))).collect(),
         };
         self.held().facts.iter().map(row).collect()
@@ -182,6 +207,14 @@ impl Fake for Target {
         let fact = fields.iter().map(|(name, value)| (name.clone(), json_of(value))).collect();
         held.facts.insert((person.to_owned(), key.clone()), fact);
         Some(key)
+    }
+
+    fn put_rows_of_several_pages(&self, _object: &str) -> usize {
+        let facts = 2 * PAGE_FACTS_MAX + 1;
+        for number in 1..=facts {
+            self.held().facts.insert(("1".to_owned(), format!("by-hand-{number}")), Map::new());
+        }
+        facts
     }
 
     fn remove_row(&self, _object: &str, row: &str) {

@@ -16,8 +16,8 @@ use super::{date, fields, names_in, path_of, text};
 
 const MARK: &str = "learnsync_mark";
 const ACTION: &str = "learnsync_action";
-/// What stands for the id of a row without a mark.
-const UNMARKED: &str = "without a mark";
+/// More rows than a page of the list has.
+const ROWS_OF_SEVERAL_PAGES: usize = 2_001;
 
 /// One variant of the settings.
 #[derive(Clone, Copy, Debug)]
@@ -102,11 +102,12 @@ impl Target {
         let _if_there_is_one = fs::remove_file(format!("{}.manifest.json", path.display()));
     }
 
-    fn held_row(&self, row: &Cells) -> HeldRow {
+    /// `nth` counts from 0. No cell of the samples has a line end, so each row is one line.
+    fn held_row(&self, nth: usize, row: &Cells) -> HeldRow {
         let mark = row.iter().find(|(name, _)| name == MARK).and_then(|(_, mark)| mark.as_str()).map(str::to_owned);
         let fields = row.iter().filter(|(name, _)| name != MARK && name != ACTION);
         let fields = fields.map(|(name, held)| (name.clone(), self.value(name, held))).collect();
-        let id = mark.clone().unwrap_or_else(|| UNMARKED.to_owned());
+        let id = mark.clone().unwrap_or_else(|| format!("line {}", nth + if self.variant.is_json { 1 } else { 2 }));
         HeldRow { row: id, person: "u1".to_owned(), marks: mark.into_iter().collect(), fields }
     }
 
@@ -273,13 +274,13 @@ impl Fake for Target {
 
     fn rows(&self, object: &str) -> Vec<HeldRow> {
         let files = self.files(object);
-        let rows = files.iter().flat_map(|path| self.read(path));
+        let rows = files.iter().flat_map(|path| self.read(path).into_iter().enumerate());
         if !self.variant.is_delta {
-            return rows.map(|row| self.held_row(&row)).collect();
+            return rows.map(|(nth, row)| self.held_row(nth, &row)).collect();
         }
         let mut held = BTreeMap::new();
-        for cells in rows {
-            let row = self.held_row(&cells);
+        for (nth, cells) in rows {
+            let row = self.held_row(nth, &cells);
             assert_eq!(cells[0].0, ACTION, "the action stands first");
             match cells[0].1.as_str() {
                 Some("put") => held.insert(row.row.clone(), row),
@@ -301,14 +302,30 @@ impl Fake for Target {
         let cells = fields.iter().map(|(name, value)| (name.clone(), self.json(value)));
         rows.push(std::iter::once(mark_cell).chain(cells).collect());
         self.write(&path, &rows);
-        Some(mark.unwrap_or(UNMARKED).to_owned())
+        let nth = rows.len() - 1;
+        Some(self.held_row(nth, &rows[nth]).row)
+    }
+
+    /// In a delta folder nobody else has rows.
+    fn put_rows_of_several_pages(&self, object: &str) -> usize {
+        if self.variant.is_delta {
+            return 0;
+        }
+        let row = |nth| {
+            let mark = (MARK.to_owned(), json!(format!("learnsync:other:completion/{nth}")));
+            vec![mark, ("title".to_owned(), json!("First aid"))]
+        };
+        let rows: Vec<Cells> = (0..ROWS_OF_SEVERAL_PAGES).map(row).collect();
+        self.write(&self.full(object), &rows);
+        rows.len()
     }
 
     /// In a delta folder: as if it had never been written, and as if we did not remember it.
     fn remove_row(&self, object: &str, row: &str) {
-        let is_other = |cells: &Cells| self.held_row(cells).row != row;
+        let is_other = |(nth, cells): &(usize, Cells)| self.held_row(*nth, cells).row != row;
         for path in self.files(object) {
-            let rows: Vec<Cells> = self.read(&path).into_iter().filter(is_other).collect();
+            let rows = self.read(&path).into_iter().enumerate().filter(is_other);
+            let rows: Vec<Cells> = rows.map(|(_, cells)| cells).collect();
             if rows.is_empty() { fs::remove_file(path).expect("it is there") } else { self.write(&path, &rows) }
         }
         if self.variant.is_delta {

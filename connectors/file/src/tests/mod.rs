@@ -6,6 +6,7 @@ mod crashes;
 mod deltas;
 mod fake;
 mod folders;
+mod lists;
 
 use std::fs;
 use std::io;

@@ -76,6 +76,11 @@ pub(crate) async fn an_unreachable_target_is_unavailable(bench: &Bench<'_>) -> C
         bench.hear(&observations);
         wants_error(&observations[0], "Unavailable from observe", is_unavailable)?;
     }
+    if bench.claims(Claim::List) {
+        let listed = connector.list(&bench.sample.object, None).await;
+        bench.hear(&listed);
+        wants_error(&listed, "Unavailable from list", is_unavailable)?;
+    }
     drop(socket);
     Ok(())
 }
@@ -164,6 +169,9 @@ pub(crate) async fn refused_credentials_are_unauthorized_until_they_are_taken_ag
     }
     if bench.claims(Claim::ReadBack) {
         wants_error(&bench.observe_one(1).await?, "Unauthorized from observe", is_unauthorized)?;
+    }
+    if bench.claims(Claim::List) {
+        wants_error(&bench.page(None).await?, "Unauthorized from list", is_unauthorized)?;
     }
     if bench.claims(Claim::People) {
         let found = bench.find(&anyone(), &bench.fake.match_rules()).await?;
@@ -281,6 +289,10 @@ pub(crate) async fn a_redirect_is_followed_nowhere(bench: &Bench<'_>) -> Checked
         if bench.claims(Claim::People) {
             redirect_next();
             stays_home(&elsewhere, "find_person", bench.find(&anyone(), &rules)).await?;
+        }
+        if bench.claims(Claim::List) {
+            redirect_next();
+            stays_home(&elsewhere, "list", bench.page(None)).await?;
         }
     }
     let host = bench.proxy.host();

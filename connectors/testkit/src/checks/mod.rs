@@ -3,6 +3,7 @@
 pub(crate) mod batches;
 pub(crate) mod description;
 pub(crate) mod errors;
+pub(crate) mod listing;
 pub(crate) mod people;
 pub(crate) mod reading;
 pub(crate) mod secrecy;

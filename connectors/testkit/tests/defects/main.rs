@@ -23,6 +23,7 @@ const DEFECTS: &[(Defect, &str)] = &[
     (Defect::BlanksAbsentFields, "an_absent_field_is_left_alone"),
     (Defect::CallsErrorsAbsence, "a_read_that_fails_is_an_error_and_not_an_absence"),
     (Defect::CallsErrorsNobody, "a_look_up_that_fails_is_an_error_and_not_an_unknown_person"),
+    (Defect::CallsFailedListsTheirEnd, "a_list_that_fails_is_an_error_and_not_its_end"),
     (Defect::CallsGoneRowsRefused, "a_row_that_is_gone_already_is_withdrawn"),
     (Defect::CallsLostAnswersUnavailable, "a_connection_cut_amid_a_write_leaves_it_unknown"),
     (Defect::CallsLostAnswersUnavailable, "a_late_commit_is_found_once_it_has_settled"),
@@ -37,10 +38,12 @@ const DEFECTS: &[(Defect, &str)] = &[
     (Defect::CallsUnknownPeopleRejected, "a_person_whom_the_target_forgot_is_unmatched"),
     (Defect::CapsTheWait, "a_throttled_answer_carries_the_wait_in_seconds"),
     (Defect::ChoosesAmongCopies, "a_copied_row_is_several_and_makes_no_third"),
+    (Defect::CountsRowsFromPageToPage, "a_change_between_two_pages_hides_no_row"),
     (Defect::CutsNothing, "a_text_that_is_too_long_is_cut_and_says_so"),
     (Defect::CutsText, "a_text_that_is_too_long_is_cut_and_says_so"),
     (Defect::CutsText, "long_text_arrives_whole_as_far_as_the_object_allows"),
     (Defect::DropsOutcomes, "each_change_has_one_outcome_in_its_order"),
+    (Defect::EndsAfterTheFirstPage, "each_row_is_listed_once_over_all_pages"),
     (Defect::FillsFieldsThatDoNotExist, "default_routes_fill_objects_and_fields_that_exist"),
     (Defect::FindsMarksByTheirBeginning, "a_row_of_somebody_else_is_never_touched"),
     (Defect::FindsMarksByTheirBeginning, "a_row_of_somebody_else_is_not_observed"),
@@ -57,7 +60,11 @@ const DEFECTS: &[(Defect, &str)] = &[
     (Defect::KnowsOnlyAscii, "text_of_all_scripts_arrives_unchanged"),
     (Defect::LeaksTheToken, "no_message_holds_a_secret"),
     (Defect::LinksWithoutTls, "a_description_says_all_that_people_and_tables_need"),
+    (Defect::ListsAllAsOnePerson, "what_was_put_is_listed_once_and_as_it_is_observed"),
+    (Defect::ListsAnyObject, "a_list_of_an_object_that_does_not_exist_is_rejected"),
     (Defect::ListsNothingOnError, "a_list_of_reference_data_that_fails_is_no_empty_list"),
+    (Defect::ListsOnlyOurs, "rows_of_others_are_listed_as_theirs_and_left_alone"),
+    (Defect::ListsWithTheMarkAmongTheFields, "what_was_put_is_listed_once_and_as_it_is_observed"),
     (Defect::LooksForBlanks, "a_blank_value_matches_nobody"),
     (Defect::MakesANewRowForEachChange, "a_change_goes_to_the_same_row"),
     (Defect::MatchesTheBeginning, "nobody_is_not_found"),
@@ -72,6 +79,8 @@ const DEFECTS: &[(Defect, &str)] = &[
     (Defect::OnlyUpdatesKnownRows, "a_row_that_somebody_removed_is_made_again"),
     (Defect::PassesWordsOnInFull, "long_words_of_the_target_are_shortened"),
     (Defect::RemembersARefusedKey, "refused_credentials_are_unauthorized_until_they_are_taken_again"),
+    (Defect::RemovesRowsOfOthers, "rows_of_others_are_listed_as_theirs_and_left_alone"),
+    (Defect::RepeatsTheLastRowOfAPage, "each_row_is_listed_once_over_all_pages"),
     (Defect::RetriesByItself, "a_failed_write_is_not_repeated_by_the_connector"),
     (Defect::SaysItNeedNotSettle, "a_target_that_need_not_settle_survives_a_late_commit"),
     (Defect::SearchesUnescaped, "a_value_cannot_widen_the_search"),
@@ -86,7 +95,7 @@ const DEFECTS: &[(Defect, &str)] = &[
     (Defect::WritesAfterAFailedLook, "a_look_before_a_write_that_fails_writes_nothing"),
 ];
 
-const CLAIMS: &[Claim] = &[Claim::People, Claim::ReadBack, Claim::Withdraw];
+const CLAIMS: &[Claim] = &[Claim::People, Claim::ReadBack, Claim::Withdraw, Claim::List];
 
 async fn report_on(defect: Option<Defect>) -> Report {
     run(&Tiny { defect, claims: CLAIMS }, Arc::new(Target::start().await)).await
@@ -126,7 +135,7 @@ fn no_check_is_without_a_defect_that_it_catches() {
 
 #[tokio::test]
 async fn what_is_not_claimed_is_skipped_and_the_rest_is_checked() {
-    for claims in [&[][..], &[Claim::UpsertByMark][..]] {
+    for claims in [&[][..], &[Claim::UpsertByMark][..], &[Claim::List][..]] {
         let report = run(&Tiny { defect: None, claims }, Arc::new(Target::start().await)).await;
         report.assert_passed();
         for check in &report.checks {
@@ -152,7 +161,7 @@ async fn what_needs_the_proxy_is_skipped_where_the_connector_passes_it_by_and_th
     {
         assert!(unseen.contains(&name), "{name} is not among {unseen:#?}");
     }
-    assert_eq!(unseen.len(), 27, "{unseen:#?}");
+    assert_eq!(unseen.len(), 28, "{unseen:#?}");
     for name in
         ["an_unreachable_target_is_unavailable", "what_was_put_is_what_is_observed", "a_repeat_makes_no_second_row"]
     {
@@ -175,7 +184,7 @@ async fn a_page_that_shows_another_standing_is_noticed() {
     let other = page.replace("| tiny | passed", "| tiny | skipped");
     let told = std::panic::catch_unwind(|| report.assert_shown_in(&other)).expect_err("the page is not right");
     let words = told.downcast_ref::<String>().expect("a panic in words");
-    assert!(words.contains("| tiny | passed | passed | skipped | passed | passed |"), "{words}");
+    assert!(words.contains("| tiny | passed | passed | skipped | passed | passed | passed |"), "{words}");
 }
 
 #[tokio::test]
@@ -183,7 +192,7 @@ async fn the_table_says_of_each_claim_how_it_stands() {
     let reports = [report_on(None).await, report_on(Some(Defect::WithdrawsNothing)).await];
     let table = conformance_table(&reports);
     let lines: Vec<&str> = table.lines().collect();
-    assert_eq!(lines[0], "| connector | every connector | people | upsert_by_mark | read_back | withdraw |");
-    assert_eq!(lines[2], "| tiny | passed | passed | skipped | passed | passed |");
-    assert_eq!(lines[3], "| tiny | passed | passed | skipped | passed | FAILED |");
+    assert_eq!(lines[0], "| connector | every connector | people | upsert_by_mark | read_back | withdraw | list |");
+    assert_eq!(lines[2], "| tiny | passed | passed | skipped | passed | passed | passed |");
+    assert_eq!(lines[3], "| tiny | passed | passed | skipped | passed | FAILED | passed |");
 }

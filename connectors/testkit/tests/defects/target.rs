@@ -12,6 +12,8 @@ use super::tiny::TITLE_SHOWN_MAX;
 
 pub(crate) const TOKEN: &str = "token-71c9e0";
 const OBJECT: &str = "rows";
+/// How many rows a page of the list has.
+pub(crate) const PAGE_ROWS_MAX: usize = 5;
 
 pub(crate) struct Target {
     server: Server,
@@ -75,6 +77,7 @@ impl Held {
             (_, ["people", person, "rows"]) if !self.knows(person) => (404, json!("no such person")),
             ("GET", ["people", person, "rows"]) => (200, self.rows_of(person)),
             ("POST", ["people", person, "rows"]) => self.create(person, &asked.body),
+            ("GET", ["rows"]) => (200, self.page(asked)),
             ("PATCH", ["rows", row]) => self.update(row, &asked.body),
             ("DELETE", ["rows", row]) => match self.rows.remove(&row.parse().unwrap_or(0)) {
                 Some(_) => (200, json!({"id": row})),
@@ -95,6 +98,17 @@ impl Held {
     fn rows_of(&self, person: &str) -> Json {
         let rows = self.rows.iter().filter(|(_, (owner, _))| owner == person);
         rows.map(|(id, (_, fields))| json!({"id": id.to_string(), "fields": fields})).collect()
+    }
+
+    /// A few rows of all people: those behind the row `after`, or behind the first `skip`.
+    fn page(&self, asked: &Asked) -> Json {
+        let number = |name| asked.value(name).and_then(|value| value.parse::<u64>().ok()).unwrap_or(0);
+        let behind = self.rows.range(number("after") + 1..).skip(usize::try_from(number("skip")).unwrap_or(0));
+        let page: Vec<Json> = behind
+            .take(PAGE_ROWS_MAX)
+            .map(|(id, (person, fields))| json!({"id": id.to_string(), "person": person, "fields": fields}))
+            .collect();
+        json!({"is_last": page.len() < PAGE_ROWS_MAX, "rows": page})
     }
 
     fn create(&mut self, person: &str, body: &Json) -> Answered {
@@ -177,6 +191,11 @@ impl Fake for Target {
         row.insert("score".to_owned(), json!(1));
         row.extend(mark.map(|mark| ("mark".to_owned(), json!(mark))));
         Some(self.held().add(person, row).to_string())
+    }
+
+    fn put_rows_of_several_pages(&self, object: &str) -> usize {
+        let fields = Fields::from([("title".to_owned(), Value::Text("First aid".to_owned()))]);
+        (0..2 * PAGE_ROWS_MAX + 1).filter_map(|_| self.put_row(object, "7", None, &fields)).count()
     }
 
     fn remove_row(&self, _object: &str, row: &str) {

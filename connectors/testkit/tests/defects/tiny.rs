@@ -4,9 +4,9 @@ use std::sync::Mutex;
 
 use learnsync_sdk::{
     Account, Action, BlindRepeat, Change, Claim, Connector, ConnectorType, DefaultField, DefaultRoute, DeliveryError,
-    Description, ErrorKind, FieldType, Fields, Learner, MatchRule, Observation, PersonMatch, Place, Receipt,
-    RecordKind, Reference, RetryAfter, RouteMode, Setting, SettingsError, SlotRule, TargetField, TargetObject, Toolbox,
-    Value, async_trait, read_json, refusal,
+    Description, ErrorKind, FieldType, Fields, Learner, ListedPage, ListedRow, MatchRule, Observation, PersonMatch,
+    Place, Receipt, RecordKind, Reference, RetryAfter, RouteMode, Setting, SettingsError, SlotRule, TargetField,
+    TargetObject, Toolbox, Value, async_trait, read_json, refusal,
 };
 use reqwest::{Method, Response};
 use serde_json::{Map, Value as Json};
@@ -30,6 +30,7 @@ pub(crate) enum Defect {
     BlanksAbsentFields,
     CallsErrorsAbsence,
     CallsErrorsNobody,
+    CallsFailedListsTheirEnd,
     CallsGoneRowsRefused,
     CallsLostAnswersUnavailable,
     CallsServerErrorsUnavailable,
@@ -38,9 +39,11 @@ pub(crate) enum Defect {
     CallsUnknownPeopleRejected,
     CapsTheWait,
     ChoosesAmongCopies,
+    CountsRowsFromPageToPage,
     CutsNothing,
     CutsText,
     DropsOutcomes,
+    EndsAfterTheFirstPage,
     FillsFieldsThatDoNotExist,
     FindsMarksByTheirBeginning,
     FoldsNoLetters,
@@ -56,7 +59,11 @@ pub(crate) enum Defect {
     KnowsOnlyAscii,
     LeaksTheToken,
     LinksWithoutTls,
+    ListsAllAsOnePerson,
+    ListsAnyObject,
     ListsNothingOnError,
+    ListsOnlyOurs,
+    ListsWithTheMarkAmongTheFields,
     LooksForBlanks,
     MakesANewRowForEachChange,
     MatchesTheBeginning,
@@ -70,6 +77,8 @@ pub(crate) enum Defect {
     OnlyUpdatesKnownRows,
     PassesWordsOnInFull,
     RemembersARefusedKey,
+    RemovesRowsOfOthers,
+    RepeatsTheLastRowOfAPage,
     RetriesByItself,
     SaysItNeedNotSettle,
     SearchesUnescaped,
@@ -293,6 +302,16 @@ impl Connector for Destination {
         }
         observations
     }
+
+    async fn list(&self, object: &str, page: Option<&str>) -> Result<ListedPage, DeliveryError> {
+        if object != "rows" && !self.is(Defect::ListsAnyObject) {
+            return Err(DeliveryError::new(ErrorKind::Rejected, "tiny lists rows only"));
+        }
+        match self.page(page).await {
+            Err(_) if self.is(Defect::CallsFailedListsTheirEnd) => Ok(ListedPage::default()),
+            listed => listed,
+        }
+    }
 }
 
 impl Destination {
@@ -381,6 +400,45 @@ impl Destination {
             }
             several => Ok(Observation::Several { rows: several.iter().map(|row| row.id.clone()).collect() }),
         }
+    }
+
+    /// `page` is the id of the last row of the page before.
+    async fn page(&self, page: Option<&str>) -> Result<ListedPage, DeliveryError> {
+        let name = if self.is(Defect::CountsRowsFromPageToPage) { "skip" } else { "after" };
+        let listed = self.get(&["rows"], &[(name, page.unwrap_or("0"))], "the list of all rows").await?;
+        let unreadable = || DeliveryError::new(ErrorKind::Unavailable, "the list of all rows is no list");
+        let is_last = listed["is_last"].as_bool().ok_or_else(unreadable)?;
+        let mut rows = Vec::new();
+        for json in listed["rows"].as_array().into_iter().flatten() {
+            let row = Row { id: word(&json["id"]), fields: json["fields"].as_object().cloned().unwrap_or_default() };
+            rows.push(self.listed(&row, word(&json["person"])));
+        }
+        let last = rows.last().map(|row| row.row.clone()).unwrap_or_default();
+        let next = match self.defect {
+            Some(Defect::CountsRowsFromPageToPage) => {
+                (page.unwrap_or("0").parse().unwrap_or(0) + rows.len()).to_string()
+            }
+            Some(Defect::RepeatsTheLastRowOfAPage) => (last.parse().unwrap_or(1) - 1).to_string(),
+            _ => last,
+        };
+        if self.is(Defect::RemovesRowsOfOthers) {
+            for row in rows.iter().filter(|row| row.mark.as_ref().is_some_and(|mark| mark.contains(":other:"))) {
+                self.write(Method::DELETE, &["rows", &row.row], &Json::Null, "a row of others").await?;
+            }
+        }
+        rows.retain(|row| !self.is(Defect::ListsOnlyOurs) || row.mark.is_some());
+        let ends = is_last || self.is(Defect::EndsAfterTheFirstPage);
+        Ok(ListedPage { rows, next: (!ends).then_some(next) })
+    }
+
+    fn listed(&self, row: &Row, person: String) -> ListedRow {
+        let mut fields = self.fields(row);
+        if self.is(Defect::ListsWithTheMarkAmongTheFields) {
+            fields.extend(row.fields.get("mark").map(|mark| ("mark".to_owned(), value(mark))));
+        }
+        let mark = row.fields.get("mark").map(word);
+        let person = if self.is(Defect::ListsAllAsOnePerson) { "7".to_owned() } else { person };
+        ListedRow { row: row.id.clone(), person: Some(person), mark, fields: Ok(fields) }
     }
 
     fn fields(&self, row: &Row) -> Fields {
