@@ -1,4 +1,4 @@
-//! `learnsync deliveries list|show|retry`: the obligations, one by one or by cause.
+//! `learnsync deliveries list|show|retry|acknowledge`: the obligations, one by one or by cause.
 
 use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
@@ -8,6 +8,7 @@ use super::{Failure, RowsMax, WithConfig, consent, ledger, names, print_json, pr
 use crate::config::Config;
 use crate::daemon::{Done, Order};
 use crate::domain::delivery::Cause;
+use crate::domain::time::Timestamp;
 use crate::store::view::View;
 use crate::store::view::browse::{DeliveryDetail, DeliveryFilter, DeliveryList, ParkedCause};
 
@@ -29,6 +30,25 @@ enum Command {
         with: WithConfig,
         /// Its number, as `deliveries list` shows it.
         id: i64,
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Says that what differs in the target is known, and until when: so long it is counted apart, and needs nobody.
+    #[command(
+        after_help = "Example: learnsync deliveries acknowledge 4711 --until 2027-01-31 --reason 'moved to SAP by hand'"
+    )]
+    Acknowledge {
+        #[command(flatten)]
+        with: WithConfig,
+        /// Its number, as `runs show` tells it.
+        id: i64,
+        /// The last day; from the next one on it is reported again.
+        #[arg(long)]
+        until: chrono::NaiveDate,
+        /// Why, for whoever asks next.
+        #[arg(long)]
+        reason: String,
         /// Prints JSON.
         #[arg(long)]
         json: bool,
@@ -100,6 +120,19 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
                 return print_json(&delivery);
             }
             print_text(&story(&delivery))
+        }
+        Command::Acknowledge { with, id, until, reason, json } => {
+            let config = with.config()?;
+            let end = until
+                .succ_opt()
+                .unwrap_or(*until)
+                .and_time(chrono::NaiveTime::MIN)
+                .and_local_timezone(config.reconcile.zone);
+            // At a midnight that there is not, because clocks are set forward, the day before ends a little later.
+            let end =
+                end.earliest().map_or_else(|| until.and_time(chrono::NaiveTime::MIN).and_utc(), |end| end.to_utc());
+            let order = Order::Acknowledge { delivery: *id, until: Timestamp::from(end), reason: reason.clone() };
+            ledger::carry_out_and_say(&config, &order, *json)
         }
         Command::Retry(options) => retry(options),
     }

@@ -13,8 +13,9 @@ use super::Checked;
 use super::doors::StoreVault;
 use crate::config::{Config, unknown};
 use crate::domain::chance::{Entropy, Generator};
+use crate::domain::drift::Acknowledged;
 use crate::domain::ids::{DeliveryId, PersonId, RunId};
-use crate::domain::time::{Clock, SystemClock};
+use crate::domain::time::{Clock, SystemClock, Timestamp};
 use crate::lms::absorb::Absorb;
 use crate::pipeline::breaker::Breaker;
 use crate::pipeline::destination::{Destination, PauseEnd};
@@ -91,6 +92,15 @@ pub enum Order {
         destination: String,
         /// The cause's whole word, for example `unmapped:training_type:Fire safety`.
         cause: String,
+    },
+    /// A person knows that a place differs in the target, and why.
+    Acknowledge {
+        /// The delivery's number.
+        delivery: i64,
+        /// Until when; then it is reported again.
+        until: Timestamp,
+        /// Why, in their words; at most `REASON_CHARS_MAX` characters.
+        reason: String,
     },
     /// A person says who a learner is in a destination.
     Pin {
@@ -223,6 +233,7 @@ impl Desk {
             Order::Rebase { destination } => self.rebase(&destination).await,
             Order::Forget { destination } => self.forget(&destination).await,
             Order::RetryDelivery { delivery } => self.retry_delivery(delivery).await,
+            Order::Acknowledge { delivery, until, reason } => self.acknowledge(delivery, until, &reason).await,
             Order::RetryCause { destination, cause } => self.retry_cause(&destination, &cause).await,
             Order::Pin { destination, portal, learner, person } => {
                 self.pin(&destination, &portal, &learner, &person).await
@@ -302,13 +313,7 @@ impl Desk {
     }
 
     async fn pause(&self, name: &str, reason: &str) -> anyhow::Result<Done> {
-        let reason = reason.trim();
-        let length = reason.chars().count();
-        if length == 0 || length > REASON_CHARS_MAX {
-            bail!(
-                "the reason has {length} characters, it needs 1 to {REASON_CHARS_MAX}: it is what the next operator reads"
-            );
-        }
+        let reason = reason_of(reason)?;
         let known = self.configured(name).await?;
         // The gate first: workers that have claimed already must not call while we commit.
         if let Some(destination) = self.running(name) {
@@ -380,6 +385,16 @@ impl Desk {
                 bail!("there is no delivery {id}: `learnsync deliveries list` shows the numbers")
             }
         }
+    }
+
+    async fn acknowledge(&self, id: i64, until: Timestamp, reason: &str) -> anyhow::Result<Done> {
+        let known = Acknowledged { until, reason: reason_of(reason)?.to_owned() };
+        if !self.store.acknowledge_drift(DeliveryId(id), known).await.context("keep it")? {
+            bail!(
+                "delivery {id} holds nothing in its target, so nothing can differ: `learnsync runs show` names those that do"
+            );
+        }
+        Done::of(format!("that delivery {id} differs is known until {until}; then it is reported again"))
     }
 
     async fn retry_cause(&self, name: &str, cause: &str) -> anyhow::Result<Done> {
@@ -495,6 +510,18 @@ pub(super) async fn redeem(absorb: &Absorb, store: &Store, name: &str, code: &st
     Done::of(format!(
         "portal {name} is read with this login from now on; it ends on {ends_at}, and `status` tells in time"
     ))
+}
+
+/// A reason that the next operator can read.
+fn reason_of(reason: &str) -> anyhow::Result<&str> {
+    let reason = reason.trim();
+    let length = reason.chars().count();
+    if length == 0 || length > REASON_CHARS_MAX {
+        bail!(
+            "the reason has {length} characters, it needs 1 to {REASON_CHARS_MAX}: it is what the next operator reads"
+        );
+    }
+    Ok(reason)
 }
 
 fn words_of(remains: &Remains) -> String {

@@ -30,6 +30,7 @@ use crate::pipeline::telling::Telling;
 use crate::pipeline::worker::{Turn, Work};
 use crate::store::tests::{HandClock, NOW, lms_id};
 use crate::store::view::View;
+use crate::store::view::runs::RunLine;
 use crate::store::{
     DestinationSpec, NextSubject, Open, Read, RouteSpec, Store, Threading, Verify as Run, VerifyCounts,
 };
@@ -419,6 +420,12 @@ impl World {
         self.edit(learner, number, |rows, id| {
             rows.rows.get_mut(&id).expect("is there").fields.insert(field.to_owned(), value);
         });
+    }
+
+    /// The newest run.
+    pub(crate) fn newest_run(&self) -> RunLine {
+        let mut view = View::open(self.folder.path()).expect("the store can be looked into");
+        view.list_runs(None, 1).expect("lists").runs.remove(0)
     }
 
     /// What was found in the newest run: (class, learner and number of the record or the row).

@@ -3,13 +3,37 @@
 use diesel::prelude::*;
 use learnsync_sdk::Fields;
 
-use super::StoreError;
 use super::queue::from_json;
 use super::schema::{delivery, holding, person};
 use super::seal::person_scope;
 use super::writer::Tx;
-use crate::domain::drift::Holding;
-use crate::domain::ids::SubjectId;
+use super::{Store, StoreError};
+use crate::domain::drift::{Acknowledged, Holding};
+use crate::domain::ids::{DeliveryId, SubjectId};
+
+impl Store {
+    /// A person knows that a place differs, and why: until then it is counted apart, and needs nobody. Answers whether there is such a delivery,
+    /// and it holds something.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn acknowledge_drift(&self, id: DeliveryId, known: Acknowledged) -> Result<bool, StoreError> {
+        self.writer
+            .run("acknowledge_drift", move |tx| {
+                let row: Option<Option<String>> =
+                    delivery::table.find(id.0).select(delivery::held_row).first(tx.db).optional()?;
+                if row.flatten().is_none() {
+                    return Ok(false);
+                }
+                let scope = scope_of(tx.db, id.0)?;
+                let mut state = read(tx, &scope, id.0)?;
+                state.acknowledged = Some(known);
+                keep(tx, &scope, id.0, &state)?;
+                Ok(true)
+            })
+            .await
+    }
+}
 
 /// What is remembered of a place; nothing, where nothing was written yet.
 pub(super) fn read(tx: &mut Tx<'_>, scope: &str, delivery_id: i64) -> Result<Holding, StoreError> {

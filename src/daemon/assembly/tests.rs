@@ -1,4 +1,4 @@
-//! Several portals in one assembly.
+//! Several portals in one assembly; and a destination in shadow.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,6 +17,8 @@ use crate::domain::lane::Lane;
 use crate::lms::{LearnerPage, LmsError, Probe, Profile, ReadRecords};
 use crate::pipeline::worker::{REST_MAX, work};
 use crate::store::tests::{Ledger, lms_id};
+
+mod shadow;
 
 /// How a portal answers.
 #[derive(Clone, Copy, PartialEq)]

@@ -320,3 +320,26 @@ async fn more_withdrawals_than_the_limit_are_held() {
     world.deliver().await;
     assert_eq!(world.rows().rows.len(), 400);
 }
+
+#[tokio::test]
+async fn a_difference_that_a_person_knows_needs_nobody_until_that_ends() {
+    let world = world(LISTS, Policies { edited: Policy::Report, ..Policies::default() }).await;
+    world.read(0..5, |learner| vec![completion(learner, 0)]).await;
+    world.deliver().await;
+    world.set(2, 0, "title", Value::Text("Theirs".to_owned()));
+    let (counts, _) = world.verify().await;
+    assert_eq!((counts.differing, counts.acknowledged), (1, 0));
+    let known = |hours| crate::domain::drift::Acknowledged {
+        until: world.clock.now().plus_ms(hours * HOUR_MS),
+        reason: "moved by hand".to_owned(),
+    };
+    let delivery = |id| crate::domain::ids::DeliveryId(id);
+    assert!(world.store.acknowledge_drift(delivery(3), known(10)).await.expect("is kept"));
+    assert!(!world.store.acknowledge_drift(delivery(99), known(10)).await.expect("looks"), "there is no such delivery");
+    let (counts, _) = world.verify().await;
+    assert_eq!((counts.differing, counts.acknowledged, counts.in_sync), (0, 1, 4));
+    assert!(counts.add_up());
+    world.clock.later(11 * HOUR_MS);
+    let (counts, _) = world.verify().await;
+    assert_eq!((counts.differing, counts.acknowledged), (1, 0), "then it is reported again");
+}
