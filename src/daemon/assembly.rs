@@ -30,7 +30,7 @@ use crate::reconcile::backfill::Backfill;
 use crate::reconcile::schedule::Schedule;
 use crate::reconcile::sweep::{Asked, Sweep};
 use crate::reconcile::verify::Verify;
-use crate::store::Store;
+use crate::store::{RouteRows, Store};
 use crate::telemetry::Metrics;
 
 /// The bells that wake the steps.
@@ -182,6 +182,16 @@ impl Assembly<'_> {
                 info!(destination = built.name, recovered, "Writes of unknown outcome will be looked up first");
             }
             for route in &built.routes {
+                let RouteRows { id, mapping } = rows.routes[&route.name];
+                let is_older = route.mode == RouteMode::State && self.store.is_of_older_mapping(id, mapping).await?;
+                if is_older {
+                    let name = &built.name;
+                    info!(
+                        destination = name,
+                        route = route.name,
+                        "Some rows of {name} were written by an older mapping and stay so; `learnsync plan --destination {name}` tells what today's would change"
+                    );
+                }
                 plan.routes.push(PlannedRoute {
                     destination: rows.id,
                     route: rows.routes[&route.name].id,

@@ -315,6 +315,10 @@ mod tests {
                  insert into run (kind, portal_id, state, started_at, next_page) values ('sweep', 1, 'running', 5, 9);",
             )
             .expect("rows of that version");
+            if applied >= 4 {
+                let staged = "insert into staged (run_id, lms_id, row_id, row) values (1, 'u1', 'e1', x'00')";
+                db.batch_execute(staged).expect("a backfill is under way");
+            }
             drop(db);
             let mut db = connect(&path).expect("connects");
             db.batch_execute("pragma foreign_keys = on").expect("as the store does");

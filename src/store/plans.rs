@@ -8,7 +8,7 @@ use super::queue::from_json;
 use super::schema::{applied_plan, delivery, planned, run};
 use super::seal::keyed_plan;
 use super::{Store, StoreError};
-use crate::domain::ids::{DeliveryId, DestinationId, RunId};
+use crate::domain::ids::{DeliveryId, DestinationId, MappingId, RouteId, RunId};
 use crate::domain::time::Timestamp;
 
 /// Most lines that one use case touches.
@@ -68,6 +68,21 @@ pub enum Prior {
 }
 
 impl Store {
+    /// Whether something that a route wrote was made by an older mapping than today's: then a plan tells what that one would change.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn is_of_older_mapping(&self, route: RouteId, mapping: MappingId) -> Result<bool, StoreError> {
+        self.writer
+            .run("is_of_older_mapping", move |tx| {
+                let older = delivery::table
+                    .filter(delivery::route_id.eq(route.0).and(delivery::state.eq("settled")))
+                    .filter(delivery::held_mapping_id.ne(mapping.0));
+                Ok(diesel::select(diesel::dsl::exists(older)).get_result(tx.db)?)
+            })
+            .await
+    }
+
     /// A keyed digest over a plan: nobody without the keys can make it.
     ///
     /// # Errors

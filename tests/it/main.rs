@@ -6,6 +6,7 @@ mod disk_full;
 mod kills;
 mod lms_faults;
 mod login;
+mod night;
 mod operate;
 mod records;
 mod sandbox;

@@ -1,11 +1,8 @@
--- What we last wrote into a place, where it shows something else and why that is left, and how often we wrote it again: sealed under the
--- person's key, as JSON. Apart from the delivery, which stays narrow.
-create table holding (
-  delivery_id integer primary key references delivery (id),
-  state blob not null
-) strict;
-
--- Verify: what a destination really holds. It has a destination, may be held by its guard, and then says why.
+-- Verify: what a destination really holds. It has a destination, may be held by its guard, and then says why. Staged rows refer to runs, so the
+-- table is made anew while foreign keys are off. Cut off anywhere, this can be run again.
+pragma foreign_keys = off;
+begin immediate;
+drop table if exists new_run;
 create table new_run (
   id integer primary key,
   kind text not null,
@@ -27,8 +24,15 @@ insert into new_run (id, kind, portal_id, state, started_at, finished_at, next_p
 drop table run;
 alter table new_run rename to run;
 
+-- What we last wrote into a place, where it shows something else and why that is left, and how often we wrote it again: sealed under the
+-- person's key, as JSON. Apart from the delivery, which stays narrow.
+create table if not exists holding (
+  delivery_id integer primary key references delivery (id),
+  state blob not null
+) strict;
+
 -- What a verify found that is not as it should be. The fields are names of the target's, never values.
-create table finding (
+create table if not exists finding (
   id integer primary key,
   run_id integer not null references run (id),
   delivery_id integer references delivery (id),
@@ -44,11 +48,11 @@ create table finding (
   constraint action_is_known check (action in ('repair', 'report', 'adopt', 'withdraw', 'none'))
 ) strict;
 -- serves what a run acts on, and what it found of a delivery
-create index finding_by_run on finding (run_id, id);
-create index finding_by_delivery on finding (delivery_id);
+create index if not exists finding_by_run on finding (run_id, id);
+create index if not exists finding_by_delivery on finding (delivery_id);
 
 -- What a destination listed in a verify, until it is compared: merged with the deliveries row by row, so that nothing is held in memory.
-create table target_row (
+create table if not exists target_row (
   run_id integer not null references run (id),
   object text not null,
   row text not null,
@@ -60,19 +64,19 @@ create table target_row (
   primary key (run_id, object, row)
 ) strict, without rowid;
 -- serves the comparison: what carries our mark for a delivery
-create index target_row_by_slot on target_row (run_id, object, slot);
+create index if not exists target_row_by_slot on target_row (run_id, object, slot);
 -- serves the search for rows of others that say the same
-create index target_row_by_digest on target_row (run_id, object, digest);
+create index if not exists target_row_by_digest on target_row (run_id, object, digest);
 -- serves the search for a row that we know and that lost our mark: the primary key
 
 -- A plan file that was applied, or is being: it is applied once.
-create table applied_plan (
+create table if not exists applied_plan (
   seal blob primary key,
   run_id integer not null references run (id)
 ) strict, without rowid;
 
 -- The lines of a plan under way, in their order.
-create table planned (
+create table if not exists planned (
   run_id integer not null references run (id),
   position integer not null,
   delivery_id integer not null references delivery (id),
@@ -80,3 +84,5 @@ create table planned (
   held blob,                             -- other fields, the line is stale
   primary key (run_id, position)
 ) strict, without rowid;
+commit;
+pragma foreign_keys = on;
