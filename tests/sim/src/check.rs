@@ -10,8 +10,9 @@ use diesel::sql_types::{BigInt, Nullable, Text};
 use learnsync::config::History;
 use learnsync::domain::delivery::Cause;
 use learnsync::domain::record::Record;
+use learnsync::store::VerifyProgress;
 use learnsync::store::view::{DeliveryView, LearnerView, RecordView, View};
-use learnsync_sdk::{BlindRepeat, Fields, SlotRule, Value};
+use learnsync_sdk::{BlindRepeat, Claim, Fields, SlotRule, Value};
 
 use crate::life::{INSTALLATION, Life, Planned};
 use crate::play::Play;
@@ -79,6 +80,13 @@ pub(crate) fn what_waits(folder: &Path) -> String {
     let words: Vec<String> =
         rows.map(|row| format!("{} {} ({})", row.count, row.word, row.cause.unwrap_or_default().trim())).collect();
     words.join(", ")
+}
+
+/// Whether everybody was read of whom anything is known to be news.
+pub(crate) fn has_read_all(folder: &Path) -> bool {
+    let query = "select 'left' as word, null as cause, (select count(*) from mark)
+        + (select count(*) from event where id > (select last_event_id from intake)) as count";
+    counted(folder, query).first().is_some_and(|left| left.count == 0)
 }
 
 /// Webhooks alone: whoever was announced has been read since, and the ledger says what the LMS said then or later.
@@ -159,6 +167,7 @@ pub(crate) async fn at_rest(play: &Play, life: &Life) {
         }
     }
     for planned in &play.destinations {
+        verified(play, planned);
         strangers(play, planned, slots.get(&planned.target.name).cloned().unwrap_or_default());
     }
 }
@@ -294,7 +303,7 @@ fn delivered(play: &Play, planned: &Planned, known: &LearnerView, record: &Recor
                         play.person(&target.name, &known.lms_id).unwrap_or_else(|| target.person_of(&external_id));
                     // What an old ledger held for right when the LMS showed the fact no more is not compared: it knows no better.
                     if play.restored_ms.is_none() || record.state == "present" {
-                        held(&mark, planned, facts, &person, &wrong);
+                        held(&mark, planned, record, &person, &wrong);
                     }
                 }
             }
@@ -348,27 +357,50 @@ fn expected(planned: &Planned, facts: &Record) -> Fields {
     fields
 }
 
-fn held(mark: &str, planned: &Planned, facts: &Record, person: &str, wrong: &dyn Fn(&str, String)) {
+fn held(mark: &str, planned: &Planned, record: &RecordView, person: &str, wrong: &dyn Fn(&str, String)) {
     let rows = planned.target.rows();
     let ours: Vec<&Row> =
         rows.values().filter(|row| row.origin == Origin::Ours && row.mark.as_deref() == Some(mark)).collect();
+    // What people did is put right where it is read back; but what the LMS does not show any more is not written again.
+    let is_put_right = planned.is_verified() && record.state == "present";
     match ours.as_slice() {
-        [] if planned.target.was_deleted(mark) => {}
+        [] if planned.target.was_deleted(mark) && !is_put_right => {}
         [] => wrong("the target holds what is settled", "there is no row".to_owned()),
         [row] => {
             let mut fields = row.fields.clone();
             fields.remove("mapping");
-            if !row.is_edited && fields != expected(planned, facts) {
-                wrong(
-                    "the target holds what is settled",
-                    format!("{fields:?} instead of {:?}", expected(planned, facts)),
-                );
+            let wanted = expected(planned, &record.facts);
+            if (!row.is_edited || is_put_right) && fields != wanted {
+                wrong("the target holds what is settled", format!("{fields:?} instead of {wanted:?}"));
             }
             if row.person != person {
                 wrong("the row is the right person's", format!("{} instead of {person}", row.person));
             }
         }
         several => wrong("never two objects of ours for one slot", format!("{} rows", several.len())),
+    }
+}
+
+/// The newest verify of a destination counted each delivery once, and found nothing that it would write.
+fn verified(play: &Play, planned: &Planned) {
+    if !planned.is_verified() {
+        return;
+    }
+    let name = &planned.target.name;
+    let query = "select d.name || ' ' || r.state as word, r.counts as cause, 1 as count
+        from run r join destination d on d.id = r.destination_id where r.kind = 'verify' order by r.id desc";
+    let runs = counted(play.folder.path(), query);
+    let newest = runs.iter().find(|run| run.word.split(' ').next() == Some(name));
+    let (state, counts) = newest.map(|run| (run.word.as_str(), run.cause.as_deref())).unwrap_or_default();
+    let progress = counts.and_then(|counts| serde_json::from_str::<VerifyProgress>(counts).ok()).unwrap_or_default();
+    if state != format!("{name} done") || !progress.counts.add_up() {
+        play.world.violated("the newest verify adds up", &format!("{state} {:?}", progress.counts));
+    }
+    if progress.counts.to_write > 0 {
+        play.world.violated("the night leaves nothing to write", &format!("{name} {:?}", progress.counts));
+    }
+    if progress.counts.is_listed != planned.target.description().claims(Claim::List) {
+        play.world.violated("who can list is listed", name);
     }
 }
 

@@ -43,6 +43,8 @@ impl Play {
                 for learner in &everybody {
                     self.learns_twice(learner);
                 }
+                // Soon: hours later, reading what is suspected to be gone once more has put much right that was wrong.
+                self.plan(now + self.world.draw(60_000..10 * 60_000), Event::Heard);
             }
             Fault::FactCorrected => self.correct(fault, &learner, pick),
             Fault::FactRevoked => {

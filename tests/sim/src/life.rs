@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -11,6 +12,7 @@ use learnsync::config::{self, GuardConfig, History, SourceConfig};
 use learnsync::daemon::{Assembly, Bells, BuiltDestination, BuiltRoute, PortalParts, StoreInbox};
 use learnsync::domain::chance::{Entropy, Generator};
 use learnsync::domain::drift::Policies;
+use learnsync::domain::ids::RunId;
 use learnsync::domain::standing::Calendar;
 use learnsync::domain::time::Clock;
 use learnsync::http::Inbox;
@@ -22,9 +24,9 @@ use learnsync::pipeline::telling::{QuietHours, Telling};
 use learnsync::pipeline::worker::{Bell, work};
 use learnsync::reconcile::schedule::Schedule;
 use learnsync::reconcile::sweep::{Ask, Asked};
-use learnsync::store::{Open, Store, Threading, Witness};
+use learnsync::store::{Open, Store, StoreError, Threading, Witness};
 use learnsync::telemetry::Metrics;
-use learnsync_sdk::{Connector, MatchRule, RecordKind, RouteMode, SlotRule};
+use learnsync_sdk::{Claim, Connector, MatchRule, RecordKind, RouteMode, SlotRule};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -77,6 +79,12 @@ impl Planned {
             Kind::Pair => SlotRule::PersonCourse,
             Kind::Keyed | Kind::ReadBack | Kind::Append(_) => SlotRule::Record,
         }
+    }
+
+    /// Whether the nights read back what it holds.
+    #[must_use]
+    pub fn is_verified(&self) -> bool {
+        self.target.description().claims(Claim::ReadBack)
     }
 
     /// Whether its rows name reference data for records of a kind.
@@ -170,6 +178,7 @@ pub struct Life {
     pub destinations: BTreeMap<String, Arc<Destination>>,
     bells: Bells,
     sweep_now: Vec<Arc<Asked>>,
+    verify_now: Vec<Arc<AtomicBool>>,
     tasks: JoinSet<()>,
     stop: watch::Sender<bool>,
 }
@@ -220,8 +229,8 @@ impl Start<'_> {
         for (step, bell) in assembled.steps {
             tasks.spawn(work(step, bell, Arc::clone(&clock), REST_MAX, stopped.clone()));
         }
-        let (destinations, sweep_now) = (assembled.destinations, assembled.sweep_now);
-        Ok(Life { store, inbox, destinations, bells, sweep_now, tasks, stop })
+        let (destinations, sweep_now, verify_now) = (assembled.destinations, assembled.sweep_now, assembled.verify_now);
+        Ok(Life { store, inbox, destinations, bells, sweep_now, verify_now, tasks, stop })
     }
 }
 
@@ -242,6 +251,29 @@ impl Life {
     pub fn sweep(&self) {
         self.sweep_now.iter().for_each(|asked| asked.ask(Ask::Changes));
         self.bells.sweeps.iter().for_each(|bell| bell.ring());
+    }
+
+    /// Asks for what every destination holds.
+    pub fn verify(&self) {
+        self.verify_now.iter().for_each(|asked| asked.store(true, Ordering::SeqCst));
+        self.bells.verify.values().for_each(|bell| bell.ring());
+    }
+
+    /// Whether a verify that was asked for has not begun yet.
+    #[must_use]
+    pub fn is_asked_to_verify(&self) -> bool {
+        self.verify_now.iter().any(|asked| asked.load(Ordering::SeqCst))
+    }
+
+    /// An operator says that a run may do what its guard holds; answers whether one was held.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn approve(&self, run: RunId) -> Result<bool, StoreError> {
+        let destination = self.store.approve_run(run).await?;
+        // As the daemon does for `learnsync approve`: whoever it is wakes, and looks.
+        self.bells.verify.values().for_each(|bell| bell.ring());
+        Ok(destination.is_some())
     }
 
     /// Stops it as an operator does: what has begun is finished.

@@ -73,6 +73,8 @@ pub enum Event {
     Fault(Fault, u64),
     /// A fault ends.
     End(End),
+    /// Somebody compares the ledger with what was announced.
+    Heard,
 }
 
 /// How faults end that last.
@@ -542,6 +544,12 @@ impl Play {
             Event::Hook(hook) => self.send(hook, life),
             Event::Fault(fault, pick) => return self.disturb(fault, pick, life).await,
             Event::End(end) => return self.end(end, life).await,
+            Event::Heard if check::has_read_all(self.folder.path()) => {
+                self.world.reached("heard", "during the play");
+                check::heard(self);
+            }
+            // It is looked again at the end.
+            Event::Heard => {}
         }
         None
     }
@@ -625,7 +633,7 @@ impl Play {
         if self.phase == Phase::Settles {
             while let Some((_, event)) = self.agenda.pop_first() {
                 match event {
-                    Event::Fault(..) | Event::Fact(_) | Event::End(End::Restored(..)) => {}
+                    Event::Fault(..) | Event::Fact(_) | Event::End(End::Restored(..)) | Event::Heard => {}
                     Event::Appears(_) | Event::Hook(_) | Event::End(_) => {
                         let _no_restart = self.happen(event, &mut life).await;
                     }
@@ -657,11 +665,55 @@ impl Play {
         }
         self.rests(&life).await;
         life.sweep();
-        if self.rests(&life).await {
+        if self.rests(&life).await && self.verifies(&life).await {
             check::at_rest(self, &life).await;
         }
         life.stop().await;
         LifeEnd::Over
+    }
+
+    /// Reads back what every destination holds, twice: the first time puts right what people changed, the second finds nothing more to write.
+    async fn verifies(&self, life: &Life) -> bool {
+        for _ in 0..2 {
+            life.verify();
+            if !self.ends_verify(life).await || !self.rests(life).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Waits until no verify is under way; the operator approves what a guard holds.
+    async fn ends_verify(&self, life: &Life) -> bool {
+        let give_up = self.now() + REST_WAIT_MAX_MS;
+        loop {
+            tokio::time::sleep(Duration::from_millis(LOOK_MS.unsigned_abs())).await;
+            let mut waits = life.is_asked_to_verify().then(|| "one does not begin".to_owned());
+            for destination in life.destinations.values() {
+                let run = match life.store.verify_under_way(destination.id).await {
+                    Ok(Some(run)) => run,
+                    Ok(None) => continue,
+                    Err(error) => {
+                        self.world.violated("every verify ends", &error.to_string());
+                        return false;
+                    }
+                };
+                waits = Some(format!("{} {:?} {:?}", destination.name, run.held, run.progress));
+                if run.held.is_some()
+                    && let Err(error) = life.approve(run.id).await
+                {
+                    self.world.violated("the operator can approve", &error.to_string());
+                }
+            }
+            let Some(waits) = waits else { return true };
+            if self.world.is_beyond_repair() {
+                return false;
+            }
+            if self.now() >= give_up {
+                self.world.violated("every verify ends", &waits);
+                return false;
+            }
+        }
     }
 
     /// Waits until nothing waits; whatever waits for ever is a violation.

@@ -9,8 +9,8 @@ use chrono::Timelike;
 use learnsync::domain::time::Clock;
 use learnsync_sdk::{
     Account, Action, BlindRepeat, Change, Claim, Connector, DeliveryError, Description, ErrorKind, FieldType, Fields,
-    Learner, MatchRule, Observation, PersonMatch, Place, Receipt, Reference, RetryAfter, TargetField, TargetObject,
-    Value,
+    Learner, ListedPage, ListedRow, MatchRule, Observation, PersonMatch, Place, Receipt, Reference, RetryAfter,
+    TargetField, TargetObject, Value,
 };
 
 use crate::fault::Fault;
@@ -26,6 +26,9 @@ pub const QUIET: (u32, u32) = (1, 6);
 /// How far apart the batches of a target that takes messages must be, in milliseconds.
 const BATCH_INTERVAL_MS: u32 = 1_000;
 
+/// Rows on a page of a list: few, so that a list has pages.
+const PAGE_ROWS: usize = 4;
+
 /// The longest title that targets take, in characters.
 pub const TITLE_MAX: usize = 40;
 
@@ -34,9 +37,9 @@ pub const TITLE_MAX: usize = 40;
 pub enum Kind {
     /// An upsert by our mark; cannot be read back.
     Keyed,
-    /// No key: whoever creates twice has two rows. Can be read back. Never looks for itself: all the looking is the daemon's.
+    /// No key: whoever creates twice has two rows. Can be read back, and lists all that it holds. Never looks for itself: all the looking is the daemon's.
     ReadBack,
-    /// One row a person and course.
+    /// One row a person and course. Can be read back place by place, and lists nothing.
     Pair,
     /// Takes messages; neither key nor read-back.
     Append(BlindRepeat),
@@ -150,7 +153,8 @@ impl Target {
         {
             Kind::Keyed => (&[Claim::People, Claim::UpsertByMark, Claim::Withdraw], 0, 3, BlindRepeat::MayLose),
             Kind::ReadBack => {
-                (&[Claim::People, Claim::ReadBack, Claim::Withdraw], SETTLE_SECONDS, 1, BlindRepeat::MayLose)
+                let claims = &[Claim::People, Claim::ReadBack, Claim::List, Claim::Withdraw];
+                (claims, SETTLE_SECONDS, 1, BlindRepeat::MayLose)
             }
             Kind::Pair => (
                 &[Claim::People, Claim::UpsertByMark, Claim::ReadBack, Claim::Withdraw],
@@ -702,6 +706,22 @@ impl Target {
         batch.iter().map(|place| Ok(seen(place))).collect()
     }
 
+    /// A page of all rows, whoever wrote them, from a row on: whatever comes or goes meanwhile, each row is on one page.
+    async fn page(&self, from: Option<&str>) -> Result<ListedPage, DeliveryError> {
+        self.enter(&format!("{}.list", self.name)).await?;
+        let from = from.and_then(|row| row.trim_start_matches('r').parse::<u64>().ok()).unwrap_or(0);
+        let state = lock(&self.state);
+        let mut rows = state.rows.range(from..);
+        let listed = |(id, row): (&u64, &Row)| ListedRow {
+            row: format!("r{id}"),
+            person: Some(row.person.clone()),
+            mark: row.mark.clone(),
+            fields: Ok(row.fields.clone()),
+        };
+        let some = rows.by_ref().take(PAGE_ROWS).map(listed).collect();
+        Ok(ListedPage { rows: some, next: rows.next().map(|(id, _)| format!("r{id}")) })
+    }
+
     async fn find(&self, learner: &Learner) -> Result<PersonMatch, DeliveryError> {
         self.enter(&format!("{}.find_person", self.name)).await?;
         let rule = MatchRule::ExternalId;
@@ -822,6 +842,12 @@ impl Connector for FakeConnector {
             .map(|place| format!("{}@{}", place.mark.trim_start_matches("learnsync:sim:"), place.person))
             .collect();
         self.leave("observe", format!("{} -> {words}", places.join(" ")), answers).await
+    }
+
+    async fn list(&self, _object: &str, page: Option<&str>) -> Result<ListedPage, DeliveryError> {
+        let answer = self.0.page(page).await;
+        let words = answer.as_ref().map_or_else(ToString::to_string, |page| format!("{} rows", page.rows.len()));
+        self.leave("list", words, answer).await
     }
 }
 
