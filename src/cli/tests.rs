@@ -161,6 +161,7 @@ async fn what_is_documented_of_the_json_answers_is_what_the_program_prints() {
     let probed = check::Probed { destination: "hr".to_owned(), account: None, error: None };
     compare("destinations probe", &[probed], "");
     compare("audit chain", &audit::ChainReport { attempts: Some(1), first_break: None }, "");
+    compare("audit store", &crate::store::audit::audit(ledger.folder.path()).expect("audits"), "");
     compare("restore", &copies::RestoreReport { kept: None, copied_at: None, erased: 0 }, "");
     compare("commands that change something", &Done { words: String::new(), deliveries: None }, "");
 }

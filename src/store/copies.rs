@@ -255,7 +255,7 @@ fn with_sidecars(path: &Path) -> [PathBuf; 4] {
     })
 }
 
-fn connect_reading(path: &Path) -> Result<SqliteConnection, StoreError> {
+pub(super) fn connect_reading(path: &Path) -> Result<SqliteConnection, StoreError> {
     SqliteConnection::establish(&format!("file:{}?mode=ro", path.display()))
         .map_err(|error| StoreError::Mismatch(format!("cannot open {}: {error}", path.display())))
 }

@@ -9,7 +9,7 @@ use crate::domain::event::RawEvent;
 use crate::fail_point;
 
 /// Milliseconds of a day; raw bodies are sealed under the key of their day.
-const DAY_MS: i64 = 86_400_000;
+pub(super) const DAY_MS: i64 = 86_400_000;
 
 impl Store {
     /// Appends one webhook as received; returns its number after the commit.

@@ -1,6 +1,7 @@
 //! The ledger on disk: one method a use case, each one transaction. No connection or cursor leaves this room.
 
 mod absence;
+pub mod audit;
 mod calendar;
 mod claims;
 mod copies;

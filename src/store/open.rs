@@ -162,18 +162,35 @@ fn assert_sqlite_version(db: &mut SqliteConnection) -> Result<(), StoreError> {
 }
 
 pub(super) fn refuse_newer(db: &mut SqliteConnection) -> Result<(), StoreError> {
+    let (applied, known) = migrations(db)?;
+    let newest_known = known.iter().max().cloned().unwrap_or_default();
+    match applied.into_iter().find(|version| !known.contains(version)) {
+        Some(found) => Err(StoreError::Newer { found, known: newest_known }),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a ledger that lacks tables of this version: whoever only reads cannot bring it there.
+pub(super) fn refuse_older(db: &mut SqliteConnection) -> Result<(), StoreError> {
+    let (applied, known) = migrations(db)?;
+    match known.into_iter().find(|version| !applied.contains(version)) {
+        Some(missing) => Err(StoreError::Mismatch(format!(
+            "the store is of an older version, it lacks the migration {missing}: start `learnsync run` with this version once"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// The migrations that a ledger has, and those that this program knows.
+fn migrations(db: &mut SqliteConnection) -> Result<(Vec<String>, Vec<String>), StoreError> {
     let applied =
         db.applied_migrations().map_err(|error| StoreError::Mismatch(format!("cannot read migrations: {error}")))?;
-    let known: Vec<String> = diesel::migration::MigrationSource::<diesel::sqlite::Sqlite>::migrations(&MIGRATIONS)
+    let known = diesel::migration::MigrationSource::<diesel::sqlite::Sqlite>::migrations(&MIGRATIONS)
         .map_err(|error| StoreError::Mismatch(format!("cannot read our migrations: {error}")))?
         .iter()
         .map(|migration| migration.name().version().to_string())
         .collect();
-    let newest_known = known.iter().max().cloned().unwrap_or_default();
-    match applied.iter().map(ToString::to_string).find(|version| !known.contains(version)) {
-        Some(found) => Err(StoreError::Newer { found, known: newest_known }),
-        None => Ok(()),
-    }
+    Ok((applied.iter().map(ToString::to_string).collect(), known))
 }
 
 fn claim_installation(db: &mut SqliteConnection, sealer: &Sealer, name: &str) -> Result<(), StoreError> {

@@ -5,7 +5,7 @@ use learnsync_sdk::{Learner, MatchRule, RecordKind};
 
 use super::claims::SubjectClaim;
 use super::schema::{delivery, mark, person, portal, promise, record, subject};
-use super::seal::person_scope;
+use super::seal::{Sealer, person_scope};
 use super::writer::Tx;
 use super::{Store, StoreError};
 use crate::domain::delivery::{DeliveryState, KnownDelivery, KnownRecord, PersonFacts, Promise, WantedChange};
@@ -423,15 +423,15 @@ fn keep_record(
     now: Timestamp,
     counts: &mut RefreshCounts,
 ) -> Result<KnownRecord, StoreError> {
-    let renewed = Fingerprints::of(tx, fact);
+    let renewed = Fingerprints::of(tx.sealer, fact);
     if let Some(stored) = before {
         // Compared under the version that it was made with: an upgrade of the program makes no work.
-        let is_same = fingerprint_of(tx, fact, stored.version).as_ref() == Some(&stored.fingerprint);
+        let is_same = fingerprint_of(tx.sealer, fact, stored.version).as_ref() == Some(&stored.fingerprint);
         if is_same && stored.version == fingerprint::VERSION && stored.state == "present" {
             return Ok(renewed.known(stored.id, fact));
         }
         if is_same && stored.version != fingerprint::VERSION {
-            let plain = fingerprint_of(tx, &without_standing(fact), stored.version);
+            let plain = fingerprint_of(tx.sealer, &without_standing(fact), stored.version);
             renew_fingerprints(tx.db, stored, plain, &renewed)?;
         }
         counts.changed += usize::from(!is_same);
@@ -473,9 +473,9 @@ struct Fingerprints {
 }
 
 impl Fingerprints {
-    fn of(tx: &Tx<'_>, fact: &Record) -> Self {
+    fn of(sealer: &Sealer, fact: &Record) -> Self {
         let newest =
-            |fact: &Record| fingerprint_of(tx, fact, fingerprint::VERSION).expect("the newest version is known");
+            |fact: &Record| fingerprint_of(sealer, fact, fingerprint::VERSION).expect("the newest version is known");
         Self { whole: newest(fact), plain: newest(&without_standing(fact)) }
     }
 
@@ -485,13 +485,14 @@ impl Fingerprints {
     }
 }
 
-fn without_standing(fact: &Record) -> Record {
+/// The facts alone, without how they stand today.
+pub(super) fn without_standing(fact: &Record) -> Record {
     Record { standing: None, ..fact.clone() }
 }
 
 /// A record's keyed fingerprint under a version; none for a version that this program does not know.
-fn fingerprint_of(tx: &Tx<'_>, fact: &Record, version: i64) -> Option<Vec<u8>> {
-    Some(tx.sealer.blind(&format!("fingerprint/v{version}"), &fingerprint::canonical(fact, version)?))
+pub(super) fn fingerprint_of(sealer: &Sealer, fact: &Record, version: i64) -> Option<Vec<u8>> {
+    Some(sealer.blind(&format!("fingerprint/v{version}"), &fingerprint::canonical(fact, version)?))
 }
 
 /// The facts are the same, only their fingerprint is of an older version: all who hold the old one get the new one.
@@ -517,7 +518,7 @@ fn renew_fingerprints(
 }
 
 /// A sortable instant; a date counts from its first moment in UTC.
-fn instant_of(time: LmsTime) -> i64 {
+pub(super) fn instant_of(time: LmsTime) -> i64 {
     match time {
         LmsTime::Instant(at) => at.0,
         LmsTime::Date(date) => date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_millis(),
@@ -534,7 +535,7 @@ fn absent_records(tx: &mut Tx<'_>, claimed: &ClaimedSubject, person_id: i64) -> 
     rows.into_iter()
         .map(|(id, facts, fingerprint)| {
             let record: Record = super::queue::from_json(&tx.sealer.open_sealed(&scope, &facts)?)?;
-            let plain_fingerprint = Fingerprints::of(tx, &record).plain;
+            let plain_fingerprint = Fingerprints::of(tx.sealer, &record).plain;
             Ok(KnownRecord { id: RecordId(id), record, fingerprint, plain_fingerprint })
         })
         .collect()
@@ -706,11 +707,11 @@ mod tests {
     use crate::domain::time::Clock;
     use crate::pipeline::plan::{Plan, PlannedRoute};
     use crate::pipeline::telling::Telling;
-    use crate::store::tests::HandClock;
+    use crate::store::tests::{AuditedFolder, HandClock};
     use crate::store::{DestinationSpec, NextLane, Open, RouteSpec, Taken, Threading, Topology};
 
     struct World {
-        _folder: tempfile::TempDir,
+        folder: AuditedFolder,
         clock: Arc<HandClock>,
         store: Store,
         topology: Topology,
@@ -721,7 +722,7 @@ mod tests {
     const USER: &str = "a14c149a-2ce0-41d4-b532-02189ad3cb22";
 
     async fn world() -> World {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = AuditedFolder::new();
         let clock = HandClock::at(NOW);
         let store = Open {
             path: folder.path().to_owned(),
@@ -752,7 +753,7 @@ mod tests {
                 telling: Telling { quiet_hours: None, late_after_ms: 86_400_000, zone: Tz::UTC },
             }],
         };
-        World { _folder: folder, clock, store, topology, plan }
+        World { folder, clock, store, topology, plan }
     }
 
     fn completion(score: f64, achieved_ms: i64) -> Record {
@@ -874,7 +875,8 @@ mod tests {
             .store
             .writer
             .run("an_upgrade_with_a_changed_record_type_makes_no_write", move |tx| {
-                let made = fingerprint_of(tx, &older, fingerprint::BEFORE_VERSION_1).expect("tests know that version");
+                let made =
+                    fingerprint_of(tx.sealer, &older, fingerprint::BEFORE_VERSION_1).expect("tests know that version");
                 diesel::update(record::table)
                     .set((record::fingerprint.eq(&made), record::fingerprint_version.eq(fingerprint::BEFORE_VERSION_1)))
                     .execute(tx.db)?;
@@ -967,6 +969,7 @@ mod tests {
     #[tokio::test]
     async fn a_changed_attempt_breaks_the_chain() {
         let world = world().await;
+        world.folder.spoil();
         for score in [90.0, 91.0, 92.0] {
             world.refresh(vec![completion(score, NOW)]).await;
             world.deliver().await;

@@ -101,6 +101,11 @@ impl Sealer {
         open_under(&key, scope, sealed).ok_or_else(|| StoreError::Unsealable(scope.to_owned()))
     }
 
+    /// Whether a scope has a key.
+    pub(crate) fn has_key(&mut self, scope: &str) -> Result<bool, StoreError> {
+        Ok(self.existing(scope)?.is_some())
+    }
+
     /// A keyed hash: the same text gives the same index, and nobody without the key file can tell which text it was.
     pub(crate) fn blind(&self, purpose: &str, text: &[u8]) -> Vec<u8> {
         keyed_hash(&self.blind, purpose, text)

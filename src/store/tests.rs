@@ -1,6 +1,8 @@
 //! A ledger in a temporary folder for tests of the rooms around it: learners with one completion each, delivered or parked as told.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -21,6 +23,7 @@ use crate::domain::record::{ReadRecords, Record};
 use crate::domain::time::{Clock, LmsTime, Timestamp};
 use crate::pipeline::plan::{Plan, PlannedRoute};
 use crate::pipeline::telling::Telling;
+use crate::store::audit::audit;
 use crate::store::view::View;
 
 /// When the world begins.
@@ -45,9 +48,50 @@ impl HandClock {
     }
 }
 
+/// A store's folder. Whatever a test did to the store, at its end every promise of the ledger is kept.
+pub(crate) struct AuditedFolder {
+    folder: tempfile::TempDir,
+    is_spoiled: Cell<bool>,
+}
+
+impl AuditedFolder {
+    pub(crate) fn new() -> Self {
+        Self { folder: tempfile::tempdir().expect("a folder"), is_spoiled: Cell::new(false) }
+    }
+
+    /// The test breaks a promise by hand.
+    pub(crate) fn spoil(&self) {
+        self.is_spoiled.set(true);
+    }
+}
+
+impl Deref for AuditedFolder {
+    type Target = tempfile::TempDir;
+
+    fn deref(&self) -> &Self::Target {
+        &self.folder
+    }
+}
+
+impl Drop for AuditedFolder {
+    fn drop(&mut self) {
+        // A second panic would end the process, and nobody would see the first.
+        if !self.is_spoiled.get() && !std::thread::panicking() {
+            assert_sound(self.path());
+        }
+    }
+}
+
+/// Every check of the audit is carried out, and finds nothing.
+pub(crate) fn assert_sound(folder: &Path) {
+    let audit = audit(folder).expect("the store can be audited");
+    let broken: Vec<_> = audit.broken().collect();
+    assert!(broken.is_empty(), "the audit found: {broken:#?}");
+}
+
 /// A store with one destination `hr` and whoever was added.
 pub(crate) struct Ledger {
-    pub(crate) folder: tempfile::TempDir,
+    pub(crate) folder: AuditedFolder,
     pub(crate) clock: Arc<HandClock>,
     pub(crate) store: Arc<Store>,
     pub(crate) hr: DestinationRows,
@@ -91,7 +135,7 @@ impl Ledger {
     }
 
     pub(crate) async fn with_routes(mode: RouteMode) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = AuditedFolder::new();
         let clock = HandClock::at(NOW);
         let store = Arc::new(open(folder.path(), Arc::clone(&clock), 1));
         let mut topology = store.sync_topology(vec![spec("hr", mode)]).await.expect("keeps the destinations");

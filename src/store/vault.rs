@@ -29,7 +29,7 @@ impl Store {
                     .first(tx.db)
                     .optional()?;
                 let Some((Some(sealed), Some(at))) = found else { return Ok(None) };
-                let plain = tx.sealer.open_sealed(&format!("portal/{name}"), &sealed)?;
+                let plain = tx.sealer.open_sealed(&token_scope(&name), &sealed)?;
                 Ok(Some((String::from_utf8_lossy(&plain).into_owned(), Timestamp(at))))
             })
             .await
@@ -45,7 +45,7 @@ impl Store {
             .run("save_token", move |tx| {
                 let id = super::log::portal_id(tx.db, &name)?;
                 let sealed = match &token {
-                    Some((token, _)) => Some(tx.seal(&format!("portal/{name}"), token.as_bytes())?),
+                    Some((token, _)) => Some(tx.seal(&token_scope(&name), token.as_bytes())?),
                     None => None,
                 };
                 diesel::update(portal::table.find(id))
@@ -275,7 +275,13 @@ pub struct KeptGrant {
     pub ends_at: Timestamp,
 }
 
-fn grant_scope(name: &str) -> String {
+/// Under which key the token of a portal's session is sealed.
+pub(super) fn token_scope(name: &str) -> String {
+    format!("portal/{name}")
+}
+
+/// Under which key a portal's login by OAuth is sealed.
+pub(super) fn grant_scope(name: &str) -> String {
     format!("portal/{name}/grant")
 }
 

@@ -1,5 +1,7 @@
 //! A disk that is full: 503 and never a 2xx, what was acknowledged stays, and all is well when space returns.
 
+use learnsync::store::audit::audit;
+
 use crate::world::{Daemon, TOKEN, World, is_idle};
 
 /// Largest file that the daemon may write, in blocks of 512 bytes: about 2 MB.
@@ -35,6 +37,8 @@ async fn the_real_program_on_a_full_disk_answers_503_and_loses_nothing() {
     let alive = world.http.get(&url).send().await.expect("an answer comes");
     assert_eq!(alive.status().as_u16(), 200, "the receiver stays up");
     daemon.kill().await;
+    let audited = audit(&world.store()).expect("the store can be audited");
+    assert_eq!(audited.broken().count(), 0, "{audited:#?}");
 
     let mut daemon = world.start(&[]).await;
     let key = world.complete(&daemon, 0).await;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use futures::future::join_all;
 use learnsync::fail_point;
+use learnsync::store::audit::audit;
 
 use crate::world::{Daemon, World, is_idle, say};
 
@@ -77,7 +78,15 @@ impl<'a> Series<'a> {
             daemon.kill().await;
         };
         tokio::join!(kill, self.load(&url));
+        self.killed();
+    }
+
+    /// What was killed leaves a ledger that keeps its promises.
+    fn killed(&mut self) {
         self.kills += 1;
+        let found = audit(&self.world.store()).expect("the store can be audited");
+        let broken: Vec<_> = found.broken().collect();
+        assert!(broken.is_empty(), "after {} kills: {broken:#?}", self.kills);
     }
 
     /// One life that is killed after so many of its words.
@@ -91,7 +100,7 @@ impl<'a> Series<'a> {
             daemon.kill().await;
         };
         tokio::join!(kill, self.load(&url));
-        self.kills += 1;
+        self.killed();
     }
 
     /// The last life is left in peace; then the count is taken.

@@ -119,6 +119,11 @@ async fn an_operators_day_from_pause_to_restore() {
     world.wait(&mut daemon, "the restored ledger to be at rest", |status, _| is_idle(status)).await;
     assert!(world.rows_by_key().values().all(|rows| *rows == 1), "{:?}", world.rows_by_key());
     assert!(said(&world, &["audit", "chain"]).await.contains("is whole"));
+    let audited = json(&world, &["audit", "store"]).await;
+    assert!(
+        audited["checks"].as_array().is_some_and(|checks| checks.iter().all(|one| one["findings"] == 0)),
+        "{audited}"
+    );
     assert!(said(&world, &["receipt", "verify", "1"]).await.contains("the receipt of delivery 1 is as attempt"));
 
     // Erased: nobody can be found by their name any more, and what HR holds stays there, as the command says.

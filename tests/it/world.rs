@@ -148,7 +148,12 @@ secrets = {{ api_key = {{ env = "TEST_BAMBOOHR_KEY" }} }}
     }
 
     pub(crate) fn view(&self) -> View {
-        View::open(&self.folder.path().join("store")).expect("the store can be looked into")
+        View::open(&self.store()).expect("the store can be looked into")
+    }
+
+    /// The store's folder.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.folder.path().join("store")
     }
 
     pub(crate) fn status(&self) -> Status {

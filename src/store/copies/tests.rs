@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::domain::chance::Generator;
-use crate::store::tests::{HandClock, Ledger, Says, lms_id};
+use crate::store::tests::{AuditedFolder, HandClock, Ledger, Says, lms_id};
 use crate::store::view::View;
 use crate::store::{Erased, Threading};
 
@@ -48,7 +48,7 @@ async fn restore_into(
     ledger: Ledger,
     copy: &Path,
     keys: Option<&Path>,
-) -> (tempfile::TempDir, Result<Restored, StoreError>) {
+) -> (AuditedFolder, Result<Restored, StoreError>) {
     let Ledger { folder, clock, store, .. } = ledger;
     drop(store);
     let restored = restore(open_at(folder.path(), &clock, "test"), copy, keys).await;
@@ -100,7 +100,7 @@ async fn a_copy_is_two_files_for_nobody_else_and_never_overwrites() {
 async fn a_new_machine_gets_its_store_from_the_two_files_alone() {
     let copies = Copies::new();
     let ledger = backed_up(&copies).await;
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = AuditedFolder::new();
     let restored = restore(open_at(folder.path(), &ledger.clock, "test"), &copies.path("copy.db"), None).await;
     assert_eq!(restored.expect("restores").kept, None);
     let people = View::open(folder.path()).expect("opens").people_named("ana@example.org").expect("looks");
@@ -162,7 +162,7 @@ async fn keys_that_are_older_than_the_copy_are_refused_and_newer_ones_open_it() 
     ledger.completes(2, "Bo", "Li").await;
     ledger.store.back_up(&copies.path("newer.db"), true).expect("copies");
     let clock = Arc::clone(&ledger.clock);
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = AuditedFolder::new();
     let attempt = |copy: &'static str, keys: &'static str| {
         let (copy, keys) = (copies.path(copy), copies.path(keys));
         let open = open_at(folder.path(), &clock, "test");

@@ -4,7 +4,7 @@ use learnsync_sdk::RouteMode;
 
 use super::*;
 use crate::domain::record::ReadRecords;
-use crate::store::tests::{Ledger, Says, open};
+use crate::store::tests::{AuditedFolder, Ledger, Says, open};
 use crate::store::{ClaimedLane, NextLane, NextSubject, Read};
 
 /// How long the target may still be committing.
@@ -12,7 +12,7 @@ const SETTLE_MS: i64 = 60_000;
 
 /// The ledger after its backup was restored, and its destination has rested.
 async fn restored(ledger: Ledger) -> Ledger {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = AuditedFolder::new();
     let database = folder.path().join("learnsync.db");
     ledger.store.back_up(&database, true).expect("copies");
     std::fs::rename(folder.path().join("learnsync.db.keys"), folder.path().join("learnsync.keys")).expect("renames");

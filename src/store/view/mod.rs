@@ -13,6 +13,7 @@ use diesel::prelude::*;
 
 use super::schema::{delivery, epoch, event, intake, mark, person, portal, subject};
 use super::seal::Sealer;
+use super::vault::token_scope;
 use super::{Store, StoreError};
 use crate::domain::ids::PersonId;
 use crate::domain::time::Timestamp;
@@ -71,7 +72,7 @@ impl View {
             .first(&mut self.db)
             .optional()?;
         let Some((Some(sealed), Some(at))) = found else { return Ok(None) };
-        let plain = self.sealer.open_sealed(&format!("portal/{name}"), &sealed)?;
+        let plain = self.sealer.open_sealed(&token_scope(name), &sealed)?;
         Ok(Some((String::from_utf8_lossy(&plain).into_owned(), Timestamp(at))))
     }
 }

@@ -138,6 +138,7 @@ mod tests {
     }
 
     async fn tamper(ledger: &Ledger, sql: &'static str) {
+        ledger.folder.spoil();
         let tampered = ledger.store.writer.run("tamper", move |tx| {
             diesel::sql_query(sql).execute(tx.db)?;
             Ok(())

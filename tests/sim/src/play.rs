@@ -450,13 +450,16 @@ impl Play {
             .start_paused(true)
             .build()
             .expect("a runtime can be built");
-        runtime.block_on(async {
+        let end = runtime.block_on(async {
             self.world.clock.life_begins();
             self.world.revive();
             let end = self.live_inside().await;
             self.world.clock.life_ends();
             end
-        })
+        });
+        drop(runtime);
+        check::audited(self);
+        end
     }
 
     async fn live_inside(&mut self) -> LifeEnd {
@@ -666,7 +669,7 @@ impl Play {
         self.rests(&life).await;
         life.sweep();
         if self.rests(&life).await && self.verifies(&life).await {
-            check::at_rest(self, &life).await;
+            check::at_rest(self);
         }
         life.stop().await;
         LifeEnd::Over
