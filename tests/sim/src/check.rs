@@ -9,6 +9,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text};
 use learnsync::config::History;
 use learnsync::domain::delivery::Cause;
+use learnsync::domain::drift::{GonePolicy, Policy};
 use learnsync::domain::record::Record;
 use learnsync::store::VerifyProgress;
 use learnsync::store::audit::audit;
@@ -74,7 +75,7 @@ pub(crate) fn accounts(folder: &Path) -> BTreeMap<String, u32> {
 /// What waits, in words.
 pub(crate) fn what_waits(folder: &Path) -> String {
     let query = "select d.name || ' ' || y.state as word, d.state || ' ' || coalesce(d.pause_cause, '') as cause, count(*) as count
-        from delivery y join destination d on d.id = y.destination_id where y.state in ('pending', 'sending', 'uncertain') group by 1, 2
+        from delivery y join destination d on d.id = y.destination_id where y.state in ('pending', 'sending', 'uncertain') and d.name <> 'shadow' group by 1, 2
         union all select 'marks ' || lane, null, count(*) from mark group by lane
         union all select 'events not taken', null, count(*) from event where id > (select last_event_id from intake)";
     let rows = counted(folder, query).into_iter().filter(|row| row.count > 0);
@@ -237,6 +238,19 @@ fn mark_of(slot: &str) -> String {
 /// Every record of a learner is where a destination's routes want it, or the ledger says why not.
 fn routed(play: &Play, planned: &Planned, known: &LearnerView) {
     let name = &planned.target.name;
+    if planned.is_shadow {
+        for delivery in known.records.iter().flat_map(|record| &record.deliveries) {
+            if delivery.destination == *name {
+                play.world.reached("shadow", &delivery.state);
+                // An old ledger cannot know what was written since it was copied: nobody looks it up until the destination is live.
+                let is_doubted = delivery.state == "uncertain" && play.restored_ms.is_some();
+                if !is_doubted && !matches!(delivery.state.as_str(), "pending" | "parked" | "skipped") {
+                    play.world.violated("what is in shadow waits", &format!("{} is {}", delivery.slot, delivery.state));
+                }
+            }
+        }
+        return;
+    }
     for record in known.records.iter().filter(|record| planned.records.contains(&record.facts.kind)) {
         let here: Vec<&DeliveryView> =
             record.deliveries.iter().filter(|delivery| delivery.destination == *name).collect();
@@ -300,6 +314,10 @@ fn delivered(play: &Play, planned: &Planned, known: &LearnerView, record: &Recor
     let cause = delivery.cause.clone().unwrap_or_default();
     let kind = Cause::kind_of(&cause);
     let is_explained = match (delivery.state.as_str(), kind) {
+        ("settled", _) if delivery.wanted == "absent" => {
+            withdrawn(play, planned, known, record, &mark, &wrong);
+            return;
+        }
         ("settled", _) => {
             match target.kind {
                 Kind::Append(blind) => told(&mark, blind, planned, &wrong),
@@ -330,6 +348,28 @@ fn delivered(play: &Play, planned: &Planned, known: &LearnerView, record: &Recor
     if !is_explained {
         let detail = delivery.cause_detail.clone().unwrap_or_default();
         wrong("what is not delivered has a true reason", format!("{} {cause} {detail}", delivery.state));
+    }
+}
+
+/// A row was removed: by policy, rightly, and it is not there any more.
+fn withdrawn(
+    play: &Play,
+    planned: &Planned,
+    known: &LearnerView,
+    record: &RecordView,
+    mark: &str,
+    wrong: &dyn Fn(&str, String),
+) {
+    play.world.reached("withdrawn", "by policy");
+    if planned.habit.policies().gone != GonePolicy::Withdraw {
+        wrong("nothing is withdrawn but by policy", record.key.clone());
+    }
+    if play.lms.facts(&known.lms_id).contains_key(&record.key) {
+        wrong("only what is gone is withdrawn", record.key.clone());
+    }
+    let is_there = |row: &Row| row.origin == Origin::Ours && row.mark.as_deref() == Some(mark);
+    if !planned.target.was_moved(mark) && planned.target.rows().values().any(is_there) {
+        wrong("what was withdrawn is not there", record.key.clone());
     }
 }
 
@@ -368,17 +408,44 @@ fn held(mark: &str, planned: &Planned, record: &RecordView, person: &str, wrong:
         rows.values().filter(|row| row.origin == Origin::Ours && row.mark.as_deref() == Some(mark)).collect();
     // What people did is put right where it is read back; but what the LMS does not show any more is not written again.
     let is_put_right = planned.is_verified() && record.state == "present";
+    let target = &planned.target;
+    let policies = planned.habit.policies();
+    let stays = |policy: Policy| !is_put_right || policy == Policy::Report;
     match ours.as_slice() {
-        [] if planned.target.was_deleted(mark) && !is_put_right => {}
+        [] if target.was_deleted(mark) && stays(policies.missing) => {}
+        // Where nothing is listed nobody sees what lost its mark: it is missing.
+        [] if target.was_unmarked(mark) && stays(planned.when_listed(policies.unmarked, policies.missing)) => {}
         [] => wrong("the target holds what is settled", "there is no row".to_owned()),
+        [_] if record.state == "gone"
+            && planned.is_verified()
+            && policies.gone == GonePolicy::Withdraw
+            && !target.was_moved(mark) =>
+        {
+            wrong("what is gone is withdrawn where the policy says so", record.key.clone());
+        }
         [row] => {
             let mut fields = row.fields.clone();
             fields.remove("mapping");
-            let wanted = expected(planned, &record.facts);
-            if (!row.is_edited || is_put_right) && fields != wanted {
+            let mut wanted = expected(planned, &record.facts);
+            // What was taken for right stays until the fact says something else than what we had written.
+            let adopted =
+                |name: &str, ours: &Value| policies.of_field(name) == Policy::Adopt && wanted.get(name) == Some(ours);
+            let kept: Vec<String> = row
+                .theirs
+                .iter()
+                .filter(|(name, ours)| !is_put_right || adopted(name, ours))
+                .map(|(name, _)| name.clone())
+                .collect();
+            for name in kept {
+                fields.remove(&name);
+                wanted.remove(&name);
+            }
+            if fields != wanted {
                 wrong("the target holds what is settled", format!("{fields:?} instead of {wanted:?}"));
             }
-            if row.person != person {
+            // Where nothing is listed nobody sees where it went: it is missing, and the upsert brings it back.
+            let is_left = target.was_moved(mark) && stays(planned.when_listed(policies.moved, policies.missing));
+            if row.person != person && !is_left {
                 wrong("the row is the right person's", format!("{} instead of {person}", row.person));
             }
         }
@@ -391,6 +458,7 @@ fn verified(play: &Play, planned: &Planned) {
     if !planned.is_verified() {
         return;
     }
+    play.world.reached("habit", &planned.habit.to_string());
     let name = &planned.target.name;
     let query = "select d.name || ' ' || r.state as word, r.counts as cause, 1 as count
         from run r join destination d on d.id = r.destination_id where r.kind = 'verify' order by r.id desc";

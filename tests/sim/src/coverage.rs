@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use learnsync::domain::delivery::{Cause, DeliveryState};
 
 use crate::fault::Fault;
+use crate::habit::Habit;
 use crate::world::Seen;
 
 /// Over the seeds of the test, each fault must have happened at least this often.
@@ -81,5 +82,7 @@ fn wanted_words() -> Vec<String> {
         format!("cause:{}", Cause::kind_of(&word))
     });
     let kinds = ERROR_KINDS.into_iter().map(|kind| format!("error_kind:{kind}"));
-    states.chain(causes).chain(kinds).collect()
+    let habits = Habit::ALL.into_iter().map(|habit| format!("habit:{habit}"));
+    let looks = ["heard:during the play", "shadow:pending", "withdrawn:by policy"].map(str::to_owned);
+    states.chain(causes).chain(kinds).chain(habits).chain(looks).collect()
 }

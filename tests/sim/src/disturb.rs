@@ -13,6 +13,7 @@ use rand::Rng;
 
 use crate::check;
 use crate::fault::Fault;
+use crate::habit::Habit;
 use crate::hook::Hook;
 use crate::life::{Life, PORTAL, Planned};
 use crate::play::{BeforeStart, COURSES, End, Event, HOUR_MS, Pin, Play, course_name};
@@ -129,6 +130,16 @@ impl Play {
                 if let Some(mark) = self.named(name).by_hand(fault, pick) {
                     self.world.fired(fault, &format!("{mark} at {name}"));
                     self.correct_slot(&mark, pick);
+                }
+            }
+            Fault::FieldBlanked | Fault::RowUnmarked | Fault::RowMoved => {
+                let name = if pick.is_multiple_of(3) { "pair" } else { "listed" };
+                if let Some(mark) = self.named(name).by_hand(fault, pick) {
+                    self.world.fired(fault, &format!("{mark} at {name}"));
+                    // Sometimes its fact changes before the night looks.
+                    if (pick / 3).is_multiple_of(3) {
+                        self.correct_slot(&mark, pick | 1);
+                    }
                 }
             }
             Fault::PersonMissing if pick.is_multiple_of(2) => self.dismiss(fault, &learner, &target),
@@ -418,6 +429,8 @@ impl Play {
         self.world.fired(fault, name);
         let planned = Planned {
             target: Target::new(name, kind, &self.world),
+            habit: Habit::of(&self.scenario, name),
+            is_shadow: false,
             history,
             zone: Tz::Asia__Tokyo,
             records: vec![RecordKind::Completion, RecordKind::Certificate],

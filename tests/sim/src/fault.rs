@@ -79,6 +79,12 @@ pub enum Fault {
     RowEdited,
     /// Somebody deletes a row.
     RowDeleted,
+    /// Somebody blanks a field of a row.
+    FieldBlanked,
+    /// Somebody removes our mark from a row.
+    RowUnmarked,
+    /// Somebody moves a row to another person.
+    RowMoved,
     /// Somebody copies a row, mark and all.
     RowCopied,
     /// Somebody enters something newer.
@@ -121,7 +127,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 56] = [
+    pub const ALL: [Self; 59] = [
         Self::HookLost,
         Self::HookRepeated,
         Self::HookDelayed,
@@ -159,6 +165,9 @@ impl Fault {
         Self::ReferenceMissing,
         Self::RowEdited,
         Self::RowDeleted,
+        Self::FieldBlanked,
+        Self::RowUnmarked,
+        Self::RowMoved,
         Self::RowCopied,
         Self::RowNewer,
         Self::PersonMissing,
@@ -213,6 +222,9 @@ impl Fault {
             | Self::TargetDown
             | Self::RowEdited
             | Self::RowDeleted
+            | Self::FieldBlanked
+            | Self::RowUnmarked
+            | Self::RowMoved
             | Self::RowCopied
             | Self::RowNewer
             | Self::PersonMissing

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod coverage;
 pub mod disturb;
 pub mod fault;
+pub mod habit;
 pub mod hook;
 pub mod life;
 pub mod lms;

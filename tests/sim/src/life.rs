@@ -11,7 +11,7 @@ use chrono_tz::Tz;
 use learnsync::config::{self, GuardConfig, History, SourceConfig};
 use learnsync::daemon::{Assembly, Bells, BuiltDestination, BuiltRoute, PortalParts, StoreInbox};
 use learnsync::domain::chance::{Entropy, Generator};
-use learnsync::domain::drift::Policies;
+use learnsync::domain::drift::Policy;
 use learnsync::domain::ids::RunId;
 use learnsync::domain::standing::Calendar;
 use learnsync::domain::time::Clock;
@@ -30,6 +30,7 @@ use learnsync_sdk::{Claim, Connector, MatchRule, RecordKind, RouteMode, SlotRule
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::habit::Habit;
 use crate::lms::FakeLms;
 use crate::target::{FakeConnector, Kind, QUIET, Target};
 use crate::world::World;
@@ -54,6 +55,10 @@ const READERS: usize = 3;
 pub struct Planned {
     /// The system behind it.
     pub target: Arc<Target>,
+    /// What it does about what people changed in it.
+    pub habit: Habit,
+    /// Whether it is only looked at, and never written to.
+    pub is_shadow: bool,
     /// Which old facts it wants.
     pub history: History,
     /// Where its dates are.
@@ -85,6 +90,12 @@ impl Planned {
     #[must_use]
     pub fn is_verified(&self) -> bool {
         self.target.description().claims(Claim::ReadBack)
+    }
+
+    /// Which of two policies holds: whoever lists sees rows that a look at their place does not find.
+    #[must_use]
+    pub fn when_listed(&self, listed: Policy, looked_at: Policy) -> Policy {
+        if self.target.description().claims(Claim::List) { listed } else { looked_at }
     }
 
     /// Whether its rows name reference data for records of a kind.
@@ -132,7 +143,7 @@ impl Planned {
                 slot: self.slot(),
                 object: "row".to_owned(),
                 mapping: Arc::new(mapping),
-                drift: Policies::default(),
+                drift: self.habit.policies(),
             });
         }
         Ok(BuiltDestination {
@@ -144,7 +155,7 @@ impl Planned {
             zone: self.zone,
             telling: self.telling(),
             routes,
-            is_shadow: false,
+            is_shadow: self.is_shadow,
             guard: GuardConfig::default(),
         })
     }

@@ -17,6 +17,7 @@ use rand::rngs::StdRng;
 use crate::check;
 use crate::clock::WorldClock;
 use crate::fault::Fault;
+use crate::habit::Habit;
 use crate::hook::Hook;
 use crate::life::{Life, Planned, Start};
 use crate::lms::FakeLms;
@@ -32,6 +33,9 @@ pub const KINDS: [RecordKind; 3] = [RecordKind::Completion, RecordKind::Certific
 
 /// Milliseconds of an hour.
 pub const HOUR_MS: i64 = 3_600_000;
+
+/// The destination that some worlds have in shadow.
+pub const SHADOW: &str = "shadow";
 
 /// How often we look whether all is at rest, and how long at most, in milliseconds.
 const LOOK_MS: i64 = 60_000;
@@ -237,17 +241,22 @@ impl Play {
         let blind = if scenario.seed.is_multiple_of(2) { BlindRepeat::MayLose } else { BlindRepeat::MayRepeat };
         let planned = |name: &str, kind, zone, records: &[RecordKind]| Planned {
             target: Target::new(name, kind, &world),
+            habit: Habit::of(&scenario, name),
+            is_shadow: name == SHADOW,
             history: History::All,
             zone,
             records: records.to_vec(),
         };
         use RecordKind::{Certificate, Competency, Completion};
-        let destinations = vec![
+        let mut destinations = vec![
             planned("keyed", Kind::Keyed, Tz::Pacific__Auckland, &[Completion, Certificate, Competency]),
             planned("listed", Kind::ReadBack, Tz::America__New_York, &[Completion, Certificate]),
             planned("pair", Kind::Pair, Tz::UTC, &[Completion]),
             planned("told", Kind::Append(blind), Tz::UTC, &[Certificate, Completion]),
         ];
+        if scenario.seed % 4 == 1 {
+            destinations.push(planned(SHADOW, Kind::ReadBack, Tz::UTC, &[Completion, Certificate]));
+        }
         let ends_ms = scenario.begins_ms() + scenario.span_ms();
         let chance = scenario.stream("play");
         let mut play = Self {
@@ -627,8 +636,13 @@ impl Play {
         self.lms.behave();
         for planned in &self.destinations {
             planned.target.behaves();
-            planned.target.removes_copies();
         }
+        self.remove_copies();
+    }
+
+    /// The operator removes what somebody copied, or moved to where nobody looked for it.
+    fn remove_copies(&self) {
+        self.destinations.iter().for_each(|planned| planned.target.removes_copies());
     }
 
     /// The end of the play, in this life or in the next.
@@ -662,6 +676,7 @@ impl Play {
                 life.ring(&name);
             }
             self.rests(&life).await;
+            self.remove_copies();
             self.phase = Phase::Sweeps;
             life.stop().await;
             return LifeEnd::Stopped(BeforeStart::Nothing);
@@ -729,6 +744,8 @@ impl Play {
             }
             match life.store.is_idle().await {
                 Ok(true) => return true,
+                // What waits for a destination in shadow waits until it is live.
+                Ok(false) if check::what_waits(self.folder.path()).is_empty() => return true,
                 Ok(false) if self.now() < give_up => {}
                 Ok(false) => {
                     self.world.violated("all comes to rest", &check::what_waits(self.folder.path()));

@@ -54,6 +54,8 @@ pub enum Origin {
     Foreign,
     /// Somebody copied one of ours.
     Copied,
+    /// Somebody removed our mark from one of ours: it is theirs now.
+    Taken,
 }
 
 /// One row.
@@ -67,8 +69,8 @@ pub struct Row {
     pub fields: Fields,
     /// Where it comes from.
     pub origin: Origin,
-    /// Somebody edited it since we last wrote it.
-    pub is_edited: bool,
+    /// The fields that somebody changed since we last wrote them, with what we had written.
+    pub theirs: BTreeMap<String, Value>,
     /// When we made it.
     pub made_ms: i64,
 }
@@ -102,6 +104,10 @@ struct State {
     newer: BTreeSet<String>,
     /// Rows that somebody deleted and that we have not written since.
     deleted: BTreeSet<String>,
+    /// Rows from which somebody removed our mark, and that we have not written since.
+    unmarked: BTreeSet<String>,
+    /// Rows that somebody moved to another person, and that we have not written since.
+    moved: BTreeSet<String>,
     /// Since when an operator wants nothing to be written.
     operator_paused_ms: Option<i64>,
     /// When the last batch began, and how wrong the daemon's clock was.
@@ -136,7 +142,7 @@ impl Target {
                 mark: mark.map(str::to_owned),
                 fields,
                 origin: Origin::Foreign,
-                is_edited: false,
+                theirs: BTreeMap::new(),
                 made_ms: 0,
             };
             let id = state.next_row;
@@ -249,6 +255,18 @@ impl Target {
         lock(&self.state).deleted.contains(mark)
     }
 
+    /// Whether somebody removed this mark from our row and we have not written it since.
+    #[must_use]
+    pub fn was_unmarked(&self, mark: &str) -> bool {
+        lock(&self.state).unmarked.contains(mark)
+    }
+
+    /// Whether somebody moved the row of this mark to another person and we have not written it since.
+    #[must_use]
+    pub fn was_moved(&self, mark: &str) -> bool {
+        lock(&self.state).moved.contains(mark)
+    }
+
     /// An operator pauses the destination, or resumes it.
     pub fn is_paused_by_operator(&self, is_paused: bool) {
         let now = self.world.clock.true_ms();
@@ -290,6 +308,8 @@ impl Target {
         state.rows.retain(|_, row| row.origin == Origin::Foreign);
         state.newer.clear();
         state.deleted.clear();
+        state.unmarked.clear();
+        state.moved.clear();
         state.late.clear();
         state.before_mapping.clear();
     }
@@ -331,7 +351,7 @@ impl Target {
     pub fn remembers_mapping(&self, settled: &BTreeSet<String>) {
         let mut state = lock(&self.state);
         let is_settled = |row: &&Row| row.mark.as_ref().is_some_and(|mark| settled.contains(mark));
-        let rows = state.rows.values().filter(|row| row.origin == Origin::Ours && !row.is_edited);
+        let rows = state.rows.values().filter(|row| row.origin == Origin::Ours && row.theirs.is_empty());
         let rows: Vec<Row> = rows.filter(is_settled).cloned().collect();
         state.before_mapping = rows.into_iter().filter_map(|row| Some((row.mark.clone()?, row))).collect();
     }
@@ -401,11 +421,24 @@ impl Target {
         let mark = row.mark.clone().unwrap_or_default();
         state.before_mapping.remove(&mark);
         match fault {
-            Fault::RowEdited => {
-                if let Some(row) = state.rows.get_mut(&id) {
-                    row.fields.insert("title".to_owned(), Value::Text("edited by hand".to_owned()));
-                    row.is_edited = true;
-                }
+            Fault::RowEdited | Fault::FieldBlanked => {
+                let (name, theirs) = match fault {
+                    Fault::RowEdited => ("title", Value::Text("edited by hand".to_owned())),
+                    _ => ("score", Value::Null),
+                };
+                let row = state.rows.get_mut(&id)?;
+                let ours = row.fields.insert(name.to_owned(), theirs)?;
+                row.theirs.entry(name.to_owned()).or_insert(ours);
+            }
+            Fault::RowUnmarked => {
+                let row = state.rows.get_mut(&id)?;
+                (row.mark, row.origin) = (None, Origin::Taken);
+                state.unmarked.insert(mark.clone());
+            }
+            Fault::RowMoved => {
+                let row = state.rows.get_mut(&id)?;
+                row.person = format!("{}-m", row.person);
+                state.moved.insert(mark.clone());
             }
             Fault::RowDeleted => {
                 state.rows.remove(&id);
@@ -549,12 +582,14 @@ impl Target {
                     }
                 };
                 state.deleted.remove(&change.mark);
+                state.unmarked.remove(&change.mark);
+                let was_moved = state.moved.remove(&change.mark);
                 let wanted = Row {
                     person: change.person.clone(),
                     mark: Some(change.mark.clone()),
                     fields: fields.clone(),
                     origin: Origin::Ours,
-                    is_edited: false,
+                    theirs: BTreeMap::new(),
                     made_ms: self.world.clock.true_ms(),
                 };
                 if let Some(id) = place {
@@ -563,13 +598,22 @@ impl Target {
                     let row = state.rows.get_mut(&id).expect("was just found");
                     let origin = if is_only_one { Origin::Ours } else { row.origin };
                     let is_same = row.fields == *fields && row.person == change.person;
-                    *row = Row { origin, made_ms: row.made_ms, ..wanted };
+                    // What is not sent stays as somebody left it.
+                    let left = std::mem::take(&mut row.theirs);
+                    let theirs: BTreeMap<String, Value> =
+                        left.into_iter().filter(|(name, _)| !fields.contains_key(name)).collect();
+                    let mut wanted = Row { origin, made_ms: row.made_ms, ..wanted };
+                    for name in theirs.keys() {
+                        wanted.fields.extend(row.fields.remove_entry(name));
+                    }
+                    *row = Row { theirs, ..wanted };
                     return receipt(id, 200, !is_same);
                 }
                 // What a life of the ledger that was lost wrote for somebody who was merged since: only a list of all our rows would show it.
                 let restored_ms = state.restored_ms;
                 for row in state.rows.values_mut().filter(|row| row.origin == Origin::Ours && row.mark == wanted.mark) {
-                    if row.made_ms < restored_ms && row.person != change.person {
+                    // Nor does who looks under a person find what somebody moved to another.
+                    if (row.made_ms < restored_ms || was_moved) && row.person != change.person {
                         row.origin = Origin::Copied;
                     }
                 }
@@ -587,6 +631,8 @@ impl Target {
             Action::Withdraw { row } => {
                 let id = row.trim_start_matches('r').parse::<u64>().unwrap_or(0);
                 match state.rows.get(&id) {
+                    // Who removes looks first whether it is still ours.
+                    Some(found) if found.origin == Origin::Taken => {}
                     Some(found) if found.mark.as_ref() != Some(&change.mark) => {
                         self.world.violated("nothing foreign is touched", &format!("{} row {id}", self.name));
                     }
@@ -813,6 +859,9 @@ impl Connector for FakeConnector {
         let paused_ms = lock(&self.0.state).operator_paused_ms;
         if paused_ms.is_some_and(|since| self.0.world.clock.true_ms() > since + 300_000) {
             self.0.world.violated("nothing is written while an operator pauses", &self.0.name);
+        }
+        if self.0.name == crate::play::SHADOW {
+            self.0.world.violated("nothing is written in shadow", &format!("{} changes", batch.len()));
         }
         self.0.check_manners();
         let guard = UnderWay { target: &self.0, marks: batch.iter().map(|change| change.mark.clone()).collect() };
