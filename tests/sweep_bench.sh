@@ -10,7 +10,7 @@ ratio_max=${4:-2.0} peak_max=${5:-64}
 said=$(mktemp)
 trap 'rm -f "$said"' EXIT
 cargo test --release --locked --test sweep_bench -- --ignored --nocapture | tee "$said"
-ratio=$(awk '/^median ratio/ { print $3 }' "$said") peak=$(awk '/^peak memory/ { print $3 }' "$said")
+ratio=$(awk '/^median ratio/ { print $3 + 0 }' "$said") peak=$(awk '/^peak memory/ { print $3 }' "$said")
 within=1
 if (($(echo "$ratio > $ratio_max" | bc))); then echo "too slow: $ratio, $ratio_max is allowed" && within=0; fi
 if (($(echo "$peak > $peak_max" | bc))); then echo "too much memory: $peak MB, $peak_max are allowed" && within=0; fi

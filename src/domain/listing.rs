@@ -18,6 +18,9 @@ pub const DIGEST_BYTES: usize = 8;
 const GUID: u8 = 0;
 const OTHER: u8 = 1;
 
+/// What stands before the run of a row that was taken back.
+const TAKEN_BACK: u8 = 2;
+
 /// In which order of ids a portal gives a list that it was asked to sort by id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -108,6 +111,19 @@ fn tagged(tag: u8, bytes: &[u8]) -> Vec<u8> {
 pub fn turn_of(learner: &str) -> u64 {
     let digest = Sha256::digest(learner.as_bytes());
     digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)) % TURNS
+}
+
+/// What stands in the place of a digest when a read and the lists may not agree: the newest run of that time.
+#[must_use]
+pub fn taken_back(newest_run: i64) -> Vec<u8> {
+    tagged(TAKEN_BACK, &newest_run.to_be_bytes())
+}
+
+/// The run of `taken_back`; none for a digest, which is shorter.
+#[must_use]
+pub fn taken_back_in(digest: &[u8]) -> Option<i64> {
+    let (&TAKEN_BACK, run) = digest.split_first()? else { return None };
+    Some(i64::from_be_bytes(run.try_into().ok()?))
 }
 
 /// A row of a list: shown now, or kept from the last time.
@@ -208,17 +224,17 @@ impl ListReading {
     #[must_use]
     pub fn stretch(&self, total: Option<u64>, keys: Option<(&[u8], &[u8])>, is_last: bool) -> Stretch {
         let is_steady = self.page == 0 || total == self.total;
-        let to = match keys {
-            _ if is_last && is_steady => To::End,
-            Some((_, last)) => To::Row(last.to_vec()),
-            None => To::Nowhere,
+        let until = match keys {
+            _ if is_last && is_steady => Until::End,
+            Some((_, last)) => Until::With(last.to_vec()),
+            None => Until::Nowhere,
         };
         match keys {
             // Rows that moved to a later page come twice; they are compared again.
             Some((first, _)) if !is_steady || first <= self.after.as_slice() => {
-                Stretch { from: From::Row(first.to_vec()), to }
+                Stretch { begin: Begin::With(first.to_vec()), until }
             }
-            Some(_) | None => Stretch { from: From::Behind(self.after.clone()), to },
+            Some(_) | None => Stretch { begin: Begin::Behind(self.after.clone()), until },
         }
     }
 }
@@ -227,25 +243,25 @@ impl ListReading {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stretch {
     /// Where it begins.
-    pub from: From,
+    pub begin: Begin,
     /// Where it ends.
-    pub to: To,
+    pub until: Until,
 }
 
 /// Where a stretch begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum From {
+pub enum Begin {
     /// With the row of this key.
-    Row(Vec<u8>),
+    With(Vec<u8>),
     /// With the first row behind this key.
     Behind(Vec<u8>),
 }
 
 /// Where a stretch ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum To {
+pub enum Until {
     /// With the row of this key.
-    Row(Vec<u8>),
+    With(Vec<u8>),
     /// With the list.
     End,
     /// Before it begins: the page shows nothing, and proves nothing.
@@ -287,6 +303,13 @@ mod tests {
     }
 
     #[test]
+    fn what_was_taken_back_is_no_digest_and_no_digest_was_taken_back() {
+        assert_eq!(taken_back_in(&taken_back(7)), Some(7));
+        assert_eq!(taken_back_in(&[TAKEN_BACK; DIGEST_BYTES]), None);
+        assert_eq!(taken_back_in(&[]), None);
+    }
+
+    #[test]
     fn the_order_of_sql_server_is_that_of_its_own_documentation() {
         // Each differs from the one before in one group only, and Microsoft's page sorts them so.
         let ascending = [
@@ -318,23 +341,23 @@ mod tests {
     fn what_a_page_does_not_show_is_missing_only_where_nothing_can_have_slipped_through() {
         let at =
             |page, after: &[u8]| ListReading { page, after: after.to_vec(), total: Some(9), ..ListReading::default() };
-        let (row, behind) = (|key: u8| From::Row(vec![key]), |key: &[u8]| From::Behind(key.to_vec()));
+        let (row, behind) = (|key: u8| Begin::With(vec![key]), |key: &[u8]| Begin::Behind(key.to_vec()));
         let table = [
-            ("the first page", at(0, &[]), Some(9), Some((4, 7)), false, behind(&[]), To::Row(vec![7])),
-            ("a later page", at(1, &[7]), Some(9), Some((8, 9)), false, behind(&[7]), To::Row(vec![9])),
-            ("the last page", at(1, &[7]), Some(9), Some((8, 9)), true, behind(&[7]), To::End),
-            ("rows moved", at(1, &[7]), Some(8), Some((8, 9)), true, row(8), To::Row(vec![9])),
-            ("rows come twice", at(1, &[7]), Some(9), Some((6, 9)), false, row(6), To::Row(vec![9])),
-            ("the only page", at(0, &[]), Some(9), Some((4, 7)), true, behind(&[]), To::End),
-            ("an empty list", at(0, &[]), Some(0), None, true, behind(&[]), To::End),
-            ("an empty last page", at(1, &[7]), Some(9), None, true, behind(&[7]), To::End),
-            ("a page of nothing that we keep", at(1, &[7]), Some(9), None, false, behind(&[7]), To::Nowhere),
-            ("an end that came too soon", at(1, &[7]), Some(7), None, true, behind(&[7]), To::Nowhere),
+            ("the first page", at(0, &[]), Some(9), Some((4, 7)), false, behind(&[]), Until::With(vec![7])),
+            ("a later page", at(1, &[7]), Some(9), Some((8, 9)), false, behind(&[7]), Until::With(vec![9])),
+            ("the last page", at(1, &[7]), Some(9), Some((8, 9)), true, behind(&[7]), Until::End),
+            ("rows moved", at(1, &[7]), Some(8), Some((8, 9)), true, row(8), Until::With(vec![9])),
+            ("rows come twice", at(1, &[7]), Some(9), Some((6, 9)), false, row(6), Until::With(vec![9])),
+            ("the only page", at(0, &[]), Some(9), Some((4, 7)), true, behind(&[]), Until::End),
+            ("an empty list", at(0, &[]), Some(0), None, true, behind(&[]), Until::End),
+            ("an empty last page", at(1, &[7]), Some(9), None, true, behind(&[7]), Until::End),
+            ("a page of nothing that we keep", at(1, &[7]), Some(9), None, false, behind(&[7]), Until::Nowhere),
+            ("an end that came too soon", at(1, &[7]), Some(7), None, true, behind(&[7]), Until::Nowhere),
         ];
-        for (what, reading, total, keys, is_last, from, to) in table {
+        for (what, reading, total, keys, is_last, begin, until) in table {
             let keys: Option<([u8; 1], [u8; 1])> = keys.map(|(first, last)| ([first], [last]));
             let keys = keys.as_ref().map(|(first, last)| (first.as_slice(), last.as_slice()));
-            assert_eq!(reading.stretch(total, keys, is_last), Stretch { from, to }, "{what}");
+            assert_eq!(reading.stretch(total, keys, is_last), Stretch { begin, until }, "{what}");
         }
     }
 }

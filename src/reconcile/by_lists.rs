@@ -41,7 +41,8 @@ impl Sweep {
     pub(super) async fn begin_lists(&self, bulk: &dyn Bulk) -> Result<Option<Step>, Stop> {
         let name = &self.portal.name;
         *self.plan.lock().await = None;
-        let mut lists = ByLists { turn: self.store.sweeps_done(name).await? % TURNS, ..ByLists::default() };
+        let (done, done_before) = self.store.sweeps_done(name).await?;
+        let mut lists = ByLists { turn: done % TURNS, done_before, ..ByLists::default() };
         let plan = self.plan(bulk, &mut lists).await?;
         let page = bulk.learners(0).await?;
         lists.calls += 1;

@@ -1,7 +1,7 @@
 //! What whole lists showed last, and the use case that compares a page with it: a merge of two sorted streams, a stretch at a time.
 //!
 //! The promise of this table: whoever's row stands in it was read by us after the LMS showed that row, or is marked to be. So a row is kept
-//! in the transaction that marks its learner, and a read that learned less than the list takes the learner's row back (`take_back`).
+//! in the transaction that marks its learner, and a read that may not agree with the lists takes the learner's row back (`take_back`).
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use diesel::prelude::*;
 
 use super::inbox::{mark_again, subject_row};
 use super::runs::{Sweep, keep_sweep, mark_for_sweep};
-use super::schema::{listed, listing, mark};
+use super::schema::{listed, listing, mark, run};
 use super::writer::Tx;
 use super::{Store, StoreError};
 use crate::domain::listing::{
-    DIGEST_BYTES, Difference, Doubt, From, ListReading, ListRow, Sorting, To, difference, merged, packed, turn_of,
-    unpacked,
+    Begin, DIGEST_BYTES, Difference, Doubt, ListReading, ListRow, Sorting, Until, difference, merged, packed,
+    taken_back, taken_back_in, turn_of, unpacked,
 };
 use crate::domain::subject::SubjectKind;
 
@@ -23,6 +23,9 @@ const TOUCHED_MAX: usize = 200;
 
 /// Most rows of the last time that are looked at in one transaction: a page of them and some.
 const KNOWN_MAX: usize = 1_200;
+
+/// So many rows in a row do not come in an order by chance.
+const TELLING_ROWS: usize = 8;
 
 /// The name of the list of all learners.
 pub const ALL_LEARNERS: &str = "";
@@ -64,6 +67,8 @@ enum Comparing {
     Sweep {
         /// Tonight's turn.
         turn: u64,
+        /// The newest sweep by lists that came to its end before.
+        done_before: i64,
     },
     /// For a backfill, which reads all that it lists anyway: nobody is marked.
     Backfill,
@@ -95,7 +100,7 @@ impl Store {
         page: ListPage,
     ) -> Result<(Sweep, ListCounts), StoreError> {
         let Some(lists) = sweep.lists.clone() else { return Ok((sweep, ListCounts::default())) };
-        let comparing = Comparing::Sweep { turn: lists.turn };
+        let comparing = Comparing::Sweep { turn: lists.turn, done_before: lists.done_before };
         let (_, counts, sweep) = self.compare(portal, lists.reading, page, comparing, Some(sweep)).await?;
         Ok((sweep.expect("it was given"), counts))
     }
@@ -197,7 +202,7 @@ struct Comparison {
     /// What is still to be compared, in the order of keys, each once.
     rows: std::collections::VecDeque<ListRow>,
     /// What of the last time it answers for; nothing when the list is in doubt.
-    stretch: Option<(From, To)>,
+    stretch: Option<(Begin, Until)>,
     counts: ListCounts,
 }
 
@@ -241,7 +246,7 @@ impl Comparison {
             total: if reading.page == 0 { page.total } else { reading.total },
             doubt,
         };
-        let stretch = doubt.is_none().then_some((stretch.from, stretch.to));
+        let stretch = doubt.is_none().then_some((stretch.begin, stretch.until));
         let mut comparison = Self {
             portal_id,
             listing_id,
@@ -266,10 +271,16 @@ impl Comparison {
     /// Lets go of some rows that are kept in an order in which the list comes no more; answers whether there were any. Under their other keys
     /// nobody would find them, not even who takes one back.
     fn clear(&mut self, tx: &mut Tx<'_>, now: i64) -> Result<bool, StoreError> {
-        let mut some = known_in(tx.db, self.listing_id, &From::Behind(Vec::new()), &To::End)?;
+        let mut some = known_in(tx.db, self.listing_id, &Begin::Behind(Vec::new()), &Until::End)?;
         some.truncate(TOUCHED_MAX);
         for row in &some {
-            self.settle(tx, Some(row), None, now)?;
+            diesel::delete(listed::table.find((self.listing_id, &row.key))).execute(tx.db)?;
+            self.counts.missing += 1;
+            match self.reading.list == ALL_LEARNERS {
+                // Taken back they would be there again.
+                true => self.mark(tx, &row.learner, now)?,
+                false => self.lost(tx, &row.learner, now)?,
+            }
         }
         Ok(!some.is_empty())
     }
@@ -277,7 +288,7 @@ impl Comparison {
     /// Compares some; answers whether that was the last.
     fn step(&mut self, tx: &mut Tx<'_>, now: i64) -> Result<bool, StoreError> {
         let known = match &self.stretch {
-            Some((from, to)) => known_in(tx.db, self.listing_id, from, to)?,
+            Some((begin, until)) => known_in(tx.db, self.listing_id, begin, until)?,
             None => self.known_of_rows(tx.db)?,
         };
         // Behind the last of a full load there may be more, so rows that are shown there must wait.
@@ -297,8 +308,8 @@ impl Comparison {
             reached = known.or(shown).map(|row| row.key.clone());
         }
         let is_cut = touched == TOUCHED_MAX || horizon.is_some();
-        if let (Some((from, _)), Some(reached)) = (&mut self.stretch, reached) {
-            *from = From::Behind(reached);
+        if let (Some((begin, _)), Some(reached)) = (&mut self.stretch, reached) {
+            *begin = Begin::Behind(reached);
         }
         Ok(!is_cut)
     }
@@ -332,7 +343,9 @@ impl Comparison {
                 self.gained(tx, &row.learner, now)?;
             }
             Difference::Changed { known, shown } => {
-                keep(tx.db, self.listing_id, shown)?;
+                if !self.is_in_suspense(known) {
+                    keep(tx.db, self.listing_id, shown)?;
+                }
                 self.counts.changed += 1;
                 self.gained(tx, &shown.learner, now)?;
                 if known.learner != shown.learner {
@@ -346,6 +359,15 @@ impl Comparison {
             }
         }
         Ok(1)
+    }
+
+    /// Whether a row that was taken back stays so. What a read saw then may be gone before its own list is read, and only a read after a
+    /// whole pass over the lists tells: the learner is read tonight, and again.
+    fn is_in_suspense(&self, known: &ListRow) -> bool {
+        match (self.comparing, taken_back_in(&known.digest)) {
+            (Comparing::Sweep { done_before, .. }, Some(run)) => done_before <= run,
+            (Comparing::Backfill, _) | (_, None) => false,
+        }
     }
 
     /// A row came to a learner, or became another. A backfill stages it, and reads them.
@@ -377,7 +399,7 @@ impl Comparison {
 
     /// Marks a learner who looks as before, if it is their turn.
     fn give_turn(&mut self, tx: &mut Tx<'_>, shown: Option<&ListRow>, now: i64) -> Result<usize, StoreError> {
-        let (Comparing::Sweep { turn }, Some(row)) = (self.comparing, shown) else { return Ok(0) };
+        let (Comparing::Sweep { turn, .. }, Some(row)) = (self.comparing, shown) else { return Ok(0) };
         if self.reading.list != ALL_LEARNERS || turn_of(&unpack(&row.learner)?) != turn {
             return Ok(0);
         }
@@ -412,34 +434,54 @@ impl Comparison {
     }
 }
 
-/// A read of a learner learned less than the lists show: nothing, less than before, or it was older than what we hold. So the next sweep
-/// must not find them unchanged.
+/// A read of a learner and the lists may not agree: it learned less than they show, or saw what may be gone again before they show it. So
+/// the next sweep must not find the learner unchanged, and must miss them if they are gone by then: their row says nothing from now on.
 pub(super) fn take_back(db: &mut SqliteConnection, portal_id: i64, learner: &str) -> Result<(), StoreError> {
+    let Some((listing_id, key)) = place_of(db, portal_id, learner)? else { return Ok(()) };
+    let digest = taken_back(newest_run(db)?);
+    keep(db, listing_id, &ListRow { key, learner: packed(learner), digest })
+}
+
+/// The same where the LMS says that there is no such learner: whom no list ever showed may never have been.
+pub(super) fn take_back_if_listed(db: &mut SqliteConnection, portal_id: i64, learner: &str) -> Result<(), StoreError> {
+    let Some((listing_id, key)) = place_of(db, portal_id, learner)? else { return Ok(()) };
+    let digest = taken_back(newest_run(db)?);
+    diesel::update(listed::table.find((listing_id, key))).set(listed::digest.eq(digest)).execute(db)?;
+    Ok(())
+}
+
+fn newest_run(db: &mut SqliteConnection) -> Result<i64, StoreError> {
+    let newest: Option<i64> = run::table.select(diesel::dsl::max(run::id)).first(db)?;
+    Ok(newest.unwrap_or(0))
+}
+
+/// Where a learner stands in the list of all; none before it was read.
+fn place_of(db: &mut SqliteConnection, portal_id: i64, learner: &str) -> Result<Option<(i64, Vec<u8>)>, StoreError> {
     let found: Option<(i64, String)> = listing::table
         .filter(listing::portal_id.eq(portal_id).and(listing::name.eq(ALL_LEARNERS)))
         .select((listing::id, listing::sorting))
         .first(db)
         .optional()?;
-    let Some((listing_id, sorting)) = found else { return Ok(()) };
-    diesel::delete(listed::table.find((listing_id, parsed(&sorting).key(learner)))).execute(db)?;
-    Ok(())
+    Ok(found.map(|(id, sorting)| (id, parsed(&sorting).key(learner))))
 }
 
 /// In which order a list comes, and whether nothing can be concluded from it.
 fn sorting_of(usual: Sorting, reading: &ListReading, page: &ListPage) -> (Sorting, Option<Doubt>) {
-    let fits = |sorting: Sorting| sorting.fits(page.rows.iter().map(ShownRow::id));
-    if reading.doubt.is_some() {
+    let fits = |sorting: &Sorting| sorting.fits(page.rows.iter().map(ShownRow::id));
+    if !page.is_whole {
+        return (usual, reading.doubt.or(Some(Doubt::Short)));
+    }
+    let is_one_look = reading.page == 0 && page.is_last;
+    if is_one_look || fits(&usual) {
         return (usual, reading.doubt);
     }
-    if !page.is_whole {
-        return (usual, Some(Doubt::Short));
+    let is_telling = page.rows.len() >= TELLING_ROWS;
+    match Sorting::ALL.into_iter().find(|sorting| is_telling && fits(sorting)) {
+        Some(sorting) if reading.page == 0 => (sorting, reading.doubt),
+        // The pages before had too few rows to tell: they went along in the wrong order, and the next night will in the right one.
+        Some(sorting) => (sorting, reading.doubt.or(Some(Doubt::Unordered))),
+        None => (usual, reading.doubt.or(Some(Doubt::Unordered))),
     }
-    if fits(usual) || (reading.page == 0 && page.is_last) {
-        return (usual, None);
-    }
-    // In the middle of a list its order cannot become another one.
-    let other = Sorting::ALL.into_iter().filter(|_| reading.page == 0).find(|sorting| fits(*sorting));
-    other.map_or((usual, Some(Doubt::Unordered)), |sorting| (sorting, None))
 }
 
 /// The row of a list, made when it is first read, and its order.
@@ -468,18 +510,23 @@ fn parsed(sorting: &str) -> Sorting {
 }
 
 /// What was kept of a stretch, the first of it.
-fn known_in(db: &mut SqliteConnection, listing_id: i64, from: &From, to: &To) -> Result<Vec<ListRow>, StoreError> {
+fn known_in(
+    db: &mut SqliteConnection,
+    listing_id: i64,
+    begin: &Begin,
+    until: &Until,
+) -> Result<Vec<ListRow>, StoreError> {
     let columns = (listed::row_key, listed::learner, listed::digest);
     let rows = listed::table.filter(listed::listing_id.eq(listing_id)).order(listed::row_key).select(columns);
     let rows = rows.limit(KNOWN_MAX as i64).into_boxed();
-    let rows = match from {
-        From::Row(key) => rows.filter(listed::row_key.ge(key)),
-        From::Behind(key) => rows.filter(listed::row_key.gt(key)),
+    let rows = match begin {
+        Begin::With(key) => rows.filter(listed::row_key.ge(key)),
+        Begin::Behind(key) => rows.filter(listed::row_key.gt(key)),
     };
-    let rows = match to {
-        To::Row(key) => rows.filter(listed::row_key.le(key)),
-        To::End => rows,
-        To::Nowhere => return Ok(Vec::new()),
+    let rows = match until {
+        Until::With(key) => rows.filter(listed::row_key.le(key)),
+        Until::End => rows,
+        Until::Nowhere => return Ok(Vec::new()),
     };
     let rows: Vec<(Vec<u8>, Vec<u8>, Vec<u8>)> = rows.load(db)?;
     Ok(rows.into_iter().map(|(key, learner, digest)| ListRow { key, learner, digest }).collect())
@@ -525,8 +572,13 @@ mod tests {
     }
 
     async fn compared(ledger: &Ledger, list: &str, page: ListPage) -> (Sweep, ListCounts) {
+        compared_after(ledger, list, page, i64::MAX).await
+    }
+
+    async fn compared_after(ledger: &Ledger, list: &str, page: ListPage, done_before: i64) -> (Sweep, ListCounts) {
         let sweep = ledger.store.begin_sweep("main").await.expect("begins");
-        let lists = ByLists { reading: ListReading::of(list.to_owned()), turn: 99, ..ByLists::default() };
+        let reading = ListReading::of(list.to_owned());
+        let lists = ByLists { reading, turn: 99, done_before, ..ByLists::default() };
         let sweep = Sweep { lists: Some(lists), ..sweep };
         ledger.store.compare_page("main", sweep, page).await.expect("compares")
     }
@@ -571,19 +623,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_read_that_learned_less_than_the_lists_show_is_repeated_the_next_night() {
+    async fn a_read_that_may_not_agree_with_the_lists_is_repeated_until_all_of_them_were_read_since() {
         let ledger = Ledger::new().await;
         let everybody = || {
             let row = ShownRow { learner: lms_id(1), row_id: String::new(), row: b"a".to_vec() };
             ListPage { rows: vec![row], total: Some(1), is_last: true, is_whole: true }
         };
         ledger.store.keep_page("main", ListReading::default(), everybody()).await.expect("is kept");
-        ledger.completes(1, "Ada", "Byron").await;
-        assert_eq!(compared(&ledger, ALL_LEARNERS, everybody()).await.1.marked, 0);
-        ledger.later(60_000);
-        ledger.hook(1).await;
         let complete = std::collections::BTreeSet::from([learnsync_sdk::RecordKind::Completion]);
-        ledger.read(1, ReadRecords { records: Vec::new(), complete }).await;
-        assert_eq!(compared(&ledger, ALL_LEARNERS, everybody()).await.1.marked, 1, "what was there is missing");
+        for what in ["something new", "less than before"] {
+            match what {
+                "something new" => ledger.completes(1, "Ada", "Byron").await,
+                _ => {
+                    ledger.later(60_000);
+                    ledger.hook(1).await;
+                    let records = ReadRecords { records: Vec::new(), complete: complete.clone() };
+                    assert_eq!(ledger.read(1, records).await.suspected_absent, 1);
+                }
+            }
+            let mut found = Vec::new();
+            for done_before in [0, 0, i64::MAX, i64::MAX] {
+                found.push(compared_after(&ledger, ALL_LEARNERS, everybody(), done_before).await.1.changed);
+            }
+            assert_eq!(found, [1, 1, 1, 0], "{what}");
+        }
     }
 }

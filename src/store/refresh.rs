@@ -172,12 +172,14 @@ impl Store {
         self.writer
             .run("complete_refresh", move |tx| {
                 let mut counts = RefreshCounts::default();
+                let mut has_learned = false;
                 let portal_id: i64 = subject::table.find(claimed.subject.0).select(subject::portal_id).first(tx.db)?;
                 match &read.learner {
                     None => keep_absence(tx, &claimed, read.started_at, now, &mut counts)?,
                     Some(learner) => {
                         match keep_person(tx, &claimed, portal_id, learner, read.started_at, epoch, now)? {
-                            Person::Current(person_id) => {
+                            Person::Current { id: person_id, is_changed } => {
+                                has_learned = is_changed;
                                 super::seen::complete(tx.db, claimed.subject, &mut read.records)?;
                                 let known = keep_records(tx, &claimed, person_id, &read, epoch, now, &mut counts)?;
                                 let facts = PersonFacts {
@@ -208,10 +210,13 @@ impl Store {
                 }
                 if claimed.kind == SubjectKind::Learner {
                     let was_staged = super::staging::forget(tx.db, &claimed.lms_id)?;
-                    // What was staged may be newer than what this read saw, and is gone.
-                    let is_between = was_staged && claimed.lane != "backfill";
-                    let has_missed = read.learner.is_none() || counts.suspected_absent > 0 || counts.is_stale;
-                    if has_missed || is_between {
+                    let is_of_lists = was_staged && claimed.lane == "backfill";
+                    has_learned |= counts.new > 0 || counts.changed > 0;
+                    // What this read saw may be gone again before any list shows it, and what was staged may be newer, and is gone.
+                    let is_ahead = (has_learned || was_staged) && !is_of_lists;
+                    if read.learner.is_none() {
+                        super::listed::take_back_if_listed(tx.db, portal_id, &claimed.lms_id)?;
+                    } else if is_ahead || counts.suspected_absent > 0 || counts.is_stale {
                         super::listed::take_back(tx.db, portal_id, &claimed.lms_id)?;
                     }
                 }
@@ -263,7 +268,7 @@ fn keep_absence(
 }
 
 enum Person {
-    Current(i64),
+    Current { id: i64, is_changed: bool },
     Erased,
     ReadLater,
 }
@@ -294,7 +299,7 @@ fn keep_person(
         }
         Some((id, same, stored, _)) if same == digest && stored == state => {
             diesel::update(person::table.find(id)).set(person::read_version.eq(read_at.0)).execute(tx.db)?;
-            return Ok(Person::Current(id));
+            return Ok(Person::Current { id, is_changed: false });
         }
         Some(_) | None => {}
     }
@@ -314,11 +319,11 @@ fn keep_person(
             diesel::update(person::table.find(id)).set(columns).execute(tx.db)?;
             // Their id may have been corrected: whoever was not found is looked up again. Or they are back.
             super::ledger::release(tx.db, Some(id), &["unmatched", "ambiguous_person", "vanished"], epoch, now)?;
-            Ok(Person::Current(id))
+            Ok(Person::Current { id, is_changed: true })
         }
         None => {
             let id = diesel::insert_into(person::table).values(columns).returning(person::id).get_result(tx.db)?;
-            Ok(Person::Current(id))
+            Ok(Person::Current { id, is_changed: true })
         }
     }
 }

@@ -11,6 +11,9 @@ use crate::domain::listing::ListReading;
 use crate::domain::subject::SubjectKind;
 use crate::domain::time::Timestamp;
 
+/// How a sweep by lists is told from one that read everybody.
+const BY_LISTS: &str = "%\"lists\":{%";
+
 /// A sweep under way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sweep {
@@ -34,6 +37,8 @@ pub struct ByLists {
     pub is_list_done: bool,
     /// Whose turn it is, whatever the lists say.
     pub turn: u64,
+    /// The newest sweep by lists that came to its end before this one began; 0 if none did.
+    pub done_before: i64,
     /// Lists read to their end.
     pub lists: u64,
     /// Calls made for them.
@@ -184,7 +189,7 @@ impl Store {
                     super::doubt::restored_after_run(tx.db)?.max(given_up.unwrap_or(0)).max(planned.unwrap_or(0));
                 let at: Option<i64> = of_portal
                     .filter(super::staging::reads_everybody())
-                    .filter(run::counts.not_like("%\"lists\":{%").and(run::state.eq("done")).and(run::id.gt(before)))
+                    .filter(run::counts.not_like(BY_LISTS).and(run::state.eq("done")).and(run::id.gt(before)))
                     .select(diesel::dsl::max(run::started_at))
                     .first(tx.db)?;
                 Ok(at.map(Timestamp))
@@ -192,18 +197,21 @@ impl Store {
             .await
     }
 
-    /// How many sweeps of a portal ended before this one.
+    /// How many sweeps of a portal came to their end, and the newest of those by lists; 0 if there is none.
     ///
     /// # Errors
     /// The store failed.
-    pub async fn sweeps_done(&self, portal: &str) -> Result<u64, StoreError> {
+    pub async fn sweeps_done(&self, portal: &str) -> Result<(u64, i64), StoreError> {
         let portal = portal.to_owned();
         self.writer
             .run("sweeps_done", move |tx| {
                 let portal_id = super::log::portal_id(tx.db, &portal)?;
-                let done = run::table.filter(run::kind.eq("sweep").and(run::state.eq("done")));
-                let count: i64 = done.filter(run::portal_id.eq(portal_id)).count().get_result(tx.db)?;
-                Ok(count.unsigned_abs())
+                let done = run::table
+                    .filter(run::kind.eq("sweep").and(run::state.eq("done")).and(run::portal_id.eq(portal_id)));
+                let count: i64 = done.count().get_result(tx.db)?;
+                let by_lists = done.filter(run::counts.like(BY_LISTS));
+                let newest: Option<i64> = by_lists.select(diesel::dsl::max(run::id)).first(tx.db)?;
+                Ok((count.unsigned_abs(), newest.unwrap_or(0)))
             })
             .await
     }
