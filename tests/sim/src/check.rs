@@ -11,9 +11,9 @@ use learnsync::config::History;
 use learnsync::domain::delivery::Cause;
 use learnsync::domain::drift::{GonePolicy, Policy};
 use learnsync::domain::record::Record;
-use learnsync::store::VerifyProgress;
 use learnsync::store::audit::audit;
 use learnsync::store::view::{DeliveryView, LearnerView, RecordView, View};
+use learnsync::store::{VerifyCounts, VerifyProgress};
 use learnsync_sdk::{BlindRepeat, Claim, Fields, SlotRule, Value};
 
 use crate::life::{INSTALLATION, Planned};
@@ -463,6 +463,21 @@ fn verified(play: &Play, planned: &Planned) {
     let query = "select d.name || ' ' || r.state as word, r.counts as cause, 1 as count
         from run r join destination d on d.id = r.destination_id where r.kind = 'verify' order by r.id desc";
     let runs = counted(play.folder.path(), query);
+    let guard = planned.habit.guard();
+    for run in runs.iter().filter(|run| run.word.split(' ').next() == Some(name)) {
+        let progress: VerifyProgress =
+            run.cause.as_deref().and_then(|counts| serde_json::from_str(counts).ok()).unwrap_or_default();
+        if progress.is_approved {
+            play.world.reached("run", "approved");
+        }
+        let VerifyCounts { withdrawals, to_write, looked, .. } = progress.counts;
+        let is_too_much = withdrawals > u64::from(guard.withdrawn_rows_max)
+            || to_write > u64::from(guard.changed_rows_min)
+                && to_write * 100 > looked * u64::from(guard.changed_percent_max);
+        if is_too_much && run.word.ends_with("done") && !progress.is_approved {
+            play.world.violated("a guard holds what is too much", &format!("{} {:?}", run.word, progress.counts));
+        }
+    }
     let newest = runs.iter().find(|run| run.word.split(' ').next() == Some(name));
     let (state, counts) = newest.map(|run| (run.word.as_str(), run.cause.as_deref())).unwrap_or_default();
     let progress = counts.and_then(|counts| serde_json::from_str::<VerifyProgress>(counts).ok()).unwrap_or_default();

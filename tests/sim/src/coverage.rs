@@ -83,6 +83,13 @@ fn wanted_words() -> Vec<String> {
     });
     let kinds = ERROR_KINDS.into_iter().map(|kind| format!("error_kind:{kind}"));
     let habits = Habit::ALL.into_iter().map(|habit| format!("habit:{habit}"));
-    let looks = ["heard:during the play", "shadow:pending", "withdrawn:by policy"].map(str::to_owned);
+    let looks = [
+        "heard:during the play",
+        "run:approved",
+        "run:approved during the play",
+        "shadow:pending",
+        "withdrawn:by policy",
+    ]
+    .map(str::to_owned);
     states.chain(causes).chain(kinds).chain(habits).chain(looks).collect()
 }

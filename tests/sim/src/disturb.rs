@@ -84,6 +84,11 @@ impl Play {
                 self.lms.goes_down(now + self.world.draw(60_000..40 * 60_000));
                 self.learns(&learner);
             }
+            Fault::LmsShowsNothing => {
+                // Shorter than what proves that a fact is gone.
+                self.lms.shows_nothing(now + self.world.draw(HOUR_MS..5 * HOUR_MS));
+                self.learns(&learner);
+            }
             Fault::LmsRoleShrunk => {
                 let hidden: BTreeSet<String> = everybody.iter().skip(pick % 2).step_by(2).cloned().collect();
                 self.world.fired(fault, &format!("{} hidden", hidden.len()));

@@ -47,6 +47,8 @@ pub enum Fault {
     LmsRoleShrunk,
     /// An answer without any rows, as if that were all.
     LmsEmpty,
+    /// For some hours every learner's records are answered as none at all.
+    LmsShowsNothing,
     /// Down for some minutes.
     LmsDown,
     /// Answers take minutes.
@@ -127,7 +129,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 59] = [
+    pub const ALL: [Self; 60] = [
         Self::HookLost,
         Self::HookRepeated,
         Self::HookDelayed,
@@ -149,6 +151,7 @@ impl Fault {
         Self::LmsRowInserted,
         Self::LmsRoleShrunk,
         Self::LmsEmpty,
+        Self::LmsShowsNothing,
         Self::LmsDown,
         Self::LmsSlow,
         Self::LmsForbidden,
@@ -195,6 +198,7 @@ impl Fault {
         match self {
             Self::DaylightSaving | Self::AddedNone | Self::AddedAll | Self::AddedSince => 1,
             Self::AccountSwapped | Self::BackupRestored | Self::DiskFull | Self::LmsRoleShrunk | Self::UserMerged => 2,
+            Self::LmsShowsNothing => 2,
             Self::MappingChanged | Self::LmsTokenKilled | Self::LmsDown | Self::LmsSlow | Self::TargetCursed => 2,
             Self::ReferenceMissing | Self::CredentialsRevoked | Self::DestinationPaused | Self::ClockForward => 2,
             Self::ClockBack | Self::UserDeactivated | Self::LmsRowInserted | Self::HookBurst => 2,

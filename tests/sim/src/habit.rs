@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use learnsync::config::GuardConfig;
 use learnsync::domain::drift::{GonePolicy, Policies, Policy};
 use rand::Rng;
 
@@ -33,6 +34,17 @@ impl Habit {
     #[must_use]
     pub fn of(scenario: &Scenario, destination: &str) -> Self {
         Self::ALL[scenario.stream(&format!("habit of {destination}")).random_range(0..Self::ALL.len())]
+    }
+
+    /// What a night must not do without the operator's yes.
+    #[must_use]
+    pub fn guard(self) -> GuardConfig {
+        match self {
+            // So little that a night of a small world comes to more.
+            Self::WithdrawGone => GuardConfig { withdrawn_rows_max: 1, ..GuardConfig::default() },
+            Self::RepairAll => GuardConfig { changed_rows_min: 1, ..GuardConfig::default() },
+            Self::Given | Self::AdoptEdited | Self::RepairMoved | Self::RepairUnmarked => GuardConfig::default(),
+        }
     }
 
     /// As a route has them.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use chrono_tz::Tz;
-use learnsync::config::{self, GuardConfig, History, SourceConfig};
+use learnsync::config::{self, History, SourceConfig};
 use learnsync::daemon::{Assembly, Bells, BuiltDestination, BuiltRoute, PortalParts, StoreInbox};
 use learnsync::domain::chance::{Entropy, Generator};
 use learnsync::domain::drift::Policy;
@@ -156,7 +156,7 @@ impl Planned {
             telling: self.telling(),
             routes,
             is_shadow: self.is_shadow,
-            guard: GuardConfig::default(),
+            guard: self.habit.guard(),
         })
     }
 }

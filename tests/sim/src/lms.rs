@@ -33,6 +33,7 @@ struct State {
     armed: Vec<Fault>,
     pause: Option<Pause>,
     down_until_ms: i64,
+    empty_until_ms: i64,
     hidden: BTreeSet<String>,
 }
 
@@ -151,6 +152,11 @@ impl FakeLms {
         lock(&self.state).down_until_ms = until_ms;
     }
 
+    /// Answers that nobody has any record until then.
+    pub fn shows_nothing(&self, until_ms: i64) {
+        lock(&self.state).empty_until_ms = until_ms;
+    }
+
     /// The admin role sees these learners no more, or again.
     pub fn hide(&self, ids: BTreeSet<String>) {
         lock(&self.state).hidden = ids;
@@ -172,6 +178,7 @@ impl FakeLms {
         let mut state = lock(&self.state);
         state.armed.clear();
         state.down_until_ms = 0;
+        state.empty_until_ms = 0;
         state.hidden.clear();
     }
 
@@ -276,6 +283,11 @@ impl FakeLms {
             if fault == Fault::LmsHalfPage {
                 return Err(LmsError::PartialRead("page 2 of 3 broke off".to_owned()));
             }
+            self.lied(id);
+            return Ok(ReadRecords { records: Vec::new(), complete });
+        }
+        if self.world.clock.true_ms() < lock(&self.state).empty_until_ms {
+            self.world.fired(Fault::LmsShowsNothing, id);
             self.lied(id);
             return Ok(ReadRecords { records: Vec::new(), complete });
         }

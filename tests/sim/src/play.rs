@@ -10,6 +10,7 @@ use chrono_tz::Tz;
 use learnsync::config::History;
 use learnsync::domain::record::{Course, Record};
 use learnsync::domain::time::{LmsTime, Timestamp};
+use learnsync::store::StoreError;
 use learnsync_sdk::{BlindRepeat, RecordKind};
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -77,6 +78,8 @@ pub enum Event {
     Fault(Fault, u64),
     /// A fault ends.
     End(End),
+    /// The operator approves what guards hold.
+    Approval,
     /// Somebody compares the ledger with what was announced.
     Heard,
 }
@@ -303,6 +306,11 @@ impl Play {
             let at = begins + self.chance.random_range(HOUR_MS / 2..span);
             let pick = self.chance.random();
             self.plan(at, Event::Fact(pick));
+        }
+        // Some operators look often what is held, some never.
+        let mut chance = self.scenario.stream("approvals");
+        for _ in 0..chance.random_range(0..=4) {
+            self.plan(begins + chance.random_range(HOUR_MS..span), Event::Approval);
         }
         for fault in self.scenario.faults.clone() {
             let mut chance = self.scenario.stream(&fault.to_string());
@@ -556,6 +564,11 @@ impl Play {
             Event::Hook(hook) => self.send(hook, life),
             Event::Fault(fault, pick) => return self.disturb(fault, pick, life).await,
             Event::End(end) => return self.end(end, life).await,
+            Event::Approval => {
+                if let Err(StoreError::Full(_)) = self.approve(life).await {
+                    self.world.say("the operator could not approve");
+                }
+            }
             Event::Heard if check::has_read_all(self.folder.path()) => {
                 self.world.reached("heard", "during the play");
                 check::heard(self);
@@ -650,7 +663,11 @@ impl Play {
         if self.phase == Phase::Settles {
             while let Some((_, event)) = self.agenda.pop_first() {
                 match event {
-                    Event::Fault(..) | Event::Fact(_) | Event::End(End::Restored(..)) | Event::Heard => {}
+                    Event::Fault(..)
+                    | Event::Fact(_)
+                    | Event::End(End::Restored(..))
+                    | Event::Heard
+                    | Event::Approval => {}
                     Event::Appears(_) | Event::Hook(_) | Event::End(_) => {
                         let _no_restart = self.happen(event, &mut life).await;
                     }
@@ -699,6 +716,20 @@ impl Play {
             }
         }
         true
+    }
+
+    /// The operator approves all that is held.
+    async fn approve(&self, life: &Life) -> Result<(), StoreError> {
+        for destination in life.destinations.values() {
+            let run = life.store.verify_under_way(destination.id).await?;
+            if let Some(run) = run.filter(|run| run.held.is_some())
+                && life.approve(run.id).await?
+            {
+                self.world.say(&format!("the operator approves run {} at {}", run.id, destination.name));
+                self.world.reached("run", "approved during the play");
+            }
+        }
+        Ok(())
     }
 
     /// Waits until no verify is under way; the operator approves what a guard holds.
