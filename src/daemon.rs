@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use chrono_tz::Tz;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -164,6 +165,7 @@ impl Services {
             pulse.clone(),
             Arc::clone(&house.metrics),
             Arc::clone(&house.clock),
+            config.portals.values().next().map_or(Tz::UTC, |portal| portal.zone),
         );
         tasks.spawn(listener.serve(Arc::new(vitals) as Arc<dyn Health>, stop.clone()));
         if let Some(time) = notify::watchdog_time() {

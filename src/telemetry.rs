@@ -177,6 +177,16 @@ const LOGIN_LEFT: About = About {
     labels: &["portal"],
     help: "Time until the portal's login by OAuth ends, in seconds; absent where the portal has a password",
 };
+const WEBHOOKS_SILENT: About = About {
+    name: "learnsync_webhooks_silent",
+    labels: &["portal"],
+    help: "1 while no webhook comes although some should by the portal's weekly rhythm, else 0; absent before two weeks are known",
+};
+const RECORDS_FOUND: About = About {
+    name: "learnsync_records_found",
+    labels: &["portal", "announced"],
+    help: "Records of the last 7 days that a webhook should have announced, by whether one did: yes, no",
+};
 const STEPS_LATE: About = About {
     name: "learnsync_steps_late",
     labels: &[],
@@ -184,7 +194,7 @@ const STEPS_LATE: About = About {
 };
 
 /// All metrics, in the order of the page.
-pub static METRICS: [About; 12] = [
+pub static METRICS: [About; 14] = [
     HOOKS_RECEIVED,
     EVENTS_TAKEN,
     REFRESHES,
@@ -196,6 +206,8 @@ pub static METRICS: [About; 12] = [
     INBOX_BACKLOG,
     SWEEP_AGE,
     LOGIN_LEFT,
+    WEBHOOKS_SILENT,
+    RECORDS_FOUND,
     STEPS_LATE,
 ];
 
@@ -283,6 +295,12 @@ struct Portal {
     portal: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PortalFound {
+    portal: String,
+    announced: &'static str,
+}
+
 /// What the ledger says when it is asked, for the gauges.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gauges {
@@ -294,6 +312,21 @@ pub struct Gauges {
     pub sweep_age_seconds: Vec<(String, u64)>,
     /// Seconds until the login by OAuth ends, by portal; those without one are left out.
     pub login_seconds_left: Vec<(String, u64)>,
+    /// What is known of webhooks, by portal.
+    pub webhooks: Vec<WebhookGauges>,
+}
+
+/// One portal's webhooks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WebhookGauges {
+    /// The portal's name.
+    pub portal: String,
+    /// Whether it is unusual that none comes; none while their rhythm is not known.
+    pub is_silent: Option<bool>,
+    /// Records that one announced.
+    pub announced: u64,
+    /// Records that none did.
+    pub missed: u64,
 }
 
 /// One destination.
@@ -326,6 +359,8 @@ pub struct Metrics {
     inbox_backlog: Gauge,
     sweep_age_seconds: Family<Portal, Gauge>,
     login_seconds_left: Family<Portal, Gauge>,
+    webhooks_silent: Family<Portal, Gauge>,
+    records_found: Family<PortalFound, Gauge>,
     steps_late: Gauge,
 }
 
@@ -358,6 +393,8 @@ impl Metrics {
             inbox_backlog: Gauge::default(),
             sweep_age_seconds: Family::default(),
             login_seconds_left: Family::default(),
+            webhooks_silent: Family::default(),
+            records_found: Family::default(),
             steps_late: Gauge::default(),
         };
         metrics.register();
@@ -378,6 +415,8 @@ impl Metrics {
         INBOX_BACKLOG.enter(registry, &self.inbox_backlog);
         SWEEP_AGE.enter(registry, &self.sweep_age_seconds);
         LOGIN_LEFT.enter(registry, &self.login_seconds_left);
+        WEBHOOKS_SILENT.enter(registry, &self.webhooks_silent);
+        RECORDS_FOUND.enter(registry, &self.records_found);
         STEPS_LATE.enter(registry, &self.steps_late);
     }
 
@@ -413,6 +452,8 @@ impl Metrics {
         self.destination_paused.clear();
         self.sweep_age_seconds.clear();
         self.login_seconds_left.clear();
+        self.webhooks_silent.clear();
+        self.records_found.clear();
         self.inbox_backlog.set(signed(gauges.inbox_backlog));
         for one in &gauges.destinations {
             let destination = one.name.clone();
@@ -433,6 +474,16 @@ impl Metrics {
         }
         for (portal, seconds) in &gauges.login_seconds_left {
             self.login_seconds_left.get_or_create(&Portal { portal: portal.clone() }).set(signed(*seconds));
+        }
+        for one in &gauges.webhooks {
+            let portal = one.portal.clone();
+            if let Some(is_silent) = one.is_silent {
+                self.webhooks_silent.get_or_create(&Portal { portal: portal.clone() }).set(i64::from(is_silent));
+            }
+            for (announced, count) in [("yes", one.announced), ("no", one.missed)] {
+                let labels = PortalFound { portal: portal.clone(), announced };
+                self.records_found.get_or_create(&labels).set(signed(count));
+            }
         }
     }
 
@@ -519,6 +570,12 @@ mod tests {
             }],
             sweep_age_seconds: vec![("acme".to_owned(), 3_600)],
             login_seconds_left: vec![("acme".to_owned(), 86_400)],
+            webhooks: vec![WebhookGauges {
+                portal: "acme".to_owned(),
+                is_silent: Some(true),
+                announced: 2_101,
+                missed: 12,
+            }],
         }
     }
 
@@ -534,6 +591,9 @@ mod tests {
             "learnsync_deliveries_with_cause{destination=\"hr\",cause=\"unmapped\"} 12",
             "learnsync_sweep_age_seconds{portal=\"acme\"} 3600",
             "learnsync_oauth_login_seconds_left{portal=\"acme\"} 86400",
+            "learnsync_webhooks_silent{portal=\"acme\"} 1",
+            "learnsync_records_found{portal=\"acme\",announced=\"yes\"} 2101",
+            "learnsync_records_found{portal=\"acme\",announced=\"no\"} 12",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in:\n{text}");
         }

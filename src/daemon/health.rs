@@ -5,22 +5,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono_tz::Tz;
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 use tracing::warn;
 
+use crate::domain::health::since;
+use crate::domain::rhythm::Rhythm;
 use crate::domain::time::{Clock, Timestamp};
 use crate::http::{Health, Trouble};
 use crate::pipeline::pulse::Pulse;
 use crate::store::view::View;
-use crate::store::{LedgerGauges, Store};
-use crate::telemetry::{DestinationGauges, Gauges, Metrics};
+use crate::store::{LedgerGauges, Store, WebhookLoad};
+use crate::telemetry::{DestinationGauges, Gauges, Metrics, WebhookGauges};
 
 /// Longest time in which the store must have committed; below the patience of those who ask.
 const COMMIT_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// How long what the ledger said last is good enough for the next scraper: a million waiting deliveries cost about a second.
 const GAUGES_AGE_MAX: Duration = Duration::from_secs(5);
+
+const DAY_MS: i64 = 86_400_000;
 
 /// What is known about the running daemon.
 pub(super) struct Vitals {
@@ -29,6 +34,7 @@ pub(super) struct Vitals {
     pulse: watch::Receiver<Arc<Pulse>>,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
+    zone: Tz,
     gauged_at: Mutex<Option<Instant>>,
 }
 
@@ -39,8 +45,9 @@ impl Vitals {
         pulse: watch::Receiver<Arc<Pulse>>,
         metrics: Arc<Metrics>,
         clock: Arc<dyn Clock>,
+        zone: Tz,
     ) -> Self {
-        Self { store, folder, pulse, metrics, clock, gauged_at: Mutex::default() }
+        Self { store, folder, pulse, metrics, clock, zone, gauged_at: Mutex::default() }
     }
 
     async fn trouble_of_store(&self) -> Option<String> {
@@ -64,7 +71,7 @@ impl Vitals {
         let reading = tokio::task::spawn_blocking(move || View::open(&folder).and_then(|mut view| view.gauges()));
         match reading.await {
             Ok(Ok(ledger)) => {
-                self.metrics.set_gauges(&gauges(ledger, self.clock.now()));
+                self.metrics.set_gauges(&gauges(ledger, self.clock.now(), self.zone));
                 *gauged_at = Some(Instant::now());
             }
             Ok(Err(error)) => warn!(%error, "The ledger cannot be read; the gauges stay as they were"),
@@ -92,7 +99,7 @@ impl Health for Vitals {
     }
 }
 
-fn gauges(ledger: LedgerGauges, now: Timestamp) -> Gauges {
+fn gauges(ledger: LedgerGauges, now: Timestamp, zone: Tz) -> Gauges {
     let age = |at: Timestamp| u64::try_from(now.0.saturating_sub(at.0) / 1_000).unwrap_or(0);
     let left = |at: Timestamp| u64::try_from(at.0.saturating_sub(now.0) / 1_000).unwrap_or(0);
     Gauges {
@@ -109,19 +116,34 @@ fn gauges(ledger: LedgerGauges, now: Timestamp) -> Gauges {
             .collect(),
         sweep_age_seconds: ledger.sweeps.into_iter().map(|(portal, at)| (portal, age(at))).collect(),
         login_seconds_left: ledger.logins.into_iter().map(|(portal, at)| (portal, left(at))).collect(),
+        webhooks: ledger.webhooks.into_iter().map(|load| webhooks(load, now, zone)).collect(),
+    }
+}
+
+fn webhooks(load: WebhookLoad, now: Timestamp, zone: Tz) -> WebhookGauges {
+    let week = since(&load.days, now.plus_ms(-6 * DAY_MS).utc().date_naive());
+    let last = load.last_at.and_then(|at| Some((Rhythm::learn(&load.hours, at, zone)?, at)));
+    let count = |count: i64| u64::try_from(count).unwrap_or(0);
+    WebhookGauges {
+        portal: load.portal,
+        is_silent: last.map(|(rhythm, at)| rhythm.is_unusual(at, now)),
+        announced: count(week.announced),
+        missed: count(week.missed),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::health::{HealthDay, Tally};
+    use crate::domain::rhythm::Hour;
     use crate::store::DestinationLoad;
 
     #[test]
     fn an_age_is_in_seconds_and_never_negative_when_the_clock_was_set_back() {
         let ledger = |at| LedgerGauges { sweeps: vec![("main".to_owned(), Timestamp(at))], ..LedgerGauges::default() };
         let check = |at, seconds| {
-            let found = gauges(ledger(at), Timestamp(100_000)).sweep_age_seconds;
+            let found = gauges(ledger(at), Timestamp(100_000), Tz::UTC).sweep_age_seconds;
             assert_eq!(found, [("main".to_owned(), seconds)], "{at}");
         };
         check(100_000, 0);
@@ -139,7 +161,7 @@ mod tests {
             causes: [("unmapped".to_owned(), 2)].into(),
         };
         let ledger = LedgerGauges { events_waiting: 4, destinations: vec![load], ..LedgerGauges::default() };
-        let found = gauges(ledger, Timestamp(0));
+        let found = gauges(ledger, Timestamp(0), Tz::UTC);
         let expected = DestinationGauges {
             name: "hr".to_owned(),
             is_paused: true,
@@ -147,5 +169,31 @@ mod tests {
             causes: vec![("unmapped".to_owned(), 2)],
         };
         assert_eq!((found.inbox_backlog, found.destinations), (4, vec![expected]));
+    }
+
+    #[test]
+    fn silence_is_known_once_there_is_a_rhythm_and_the_week_is_summed() {
+        let week_hours = 7 * 24;
+        // Each hour of three weeks.
+        let hours: Vec<Hour> = (0..3 * week_hours).map(|hour| Hour { hour, minutes: 30 }).collect();
+        let last_at = Timestamp(3 * week_hours * 3_600_000);
+        let today = last_at.utc().date_naive();
+        let day = |days_ago, missed| HealthDay {
+            day: today - chrono::TimeDelta::days(days_ago),
+            kind: "completion".to_owned(),
+            tally: Tally { announced: 10, missed, ..Tally::default() },
+        };
+        let load = WebhookLoad {
+            portal: "main".to_owned(),
+            days: vec![day(7, 100), day(6, 1), day(0, 2)],
+            hours,
+            last_at: Some(last_at),
+        };
+        let after = |load: &WebhookLoad, ms| webhooks(load.clone(), last_at.plus_ms(ms), Tz::UTC);
+        let found = after(&load, 5 * 60_000);
+        assert_eq!((found.is_silent, found.announced, found.missed), (Some(false), 20, 3));
+        assert_eq!(after(&load, 2 * 3_600_000).is_silent, Some(true));
+        let new = WebhookLoad { hours: load.hours[2 * 24 * 7..].to_vec(), ..load };
+        assert_eq!(after(&new, 2 * 3_600_000).is_silent, None);
     }
 }

@@ -5,6 +5,7 @@ pub mod delivery;
 pub mod drift;
 pub mod event;
 pub mod fingerprint;
+pub mod health;
 pub mod ids;
 pub mod lane;
 pub mod listing;

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use chrono::NaiveDate;
 use serde::Serialize;
 
 use super::causes::{in_short, remedy};
 use super::states::still;
-use super::words::{counted, grouped, moment, soon, span};
+use super::words::{counted, grouped, moment, short_span, soon, span};
 use super::{Given, Help, PauseCause, Place, Standing, Who, next_night};
 use crate::domain::delivery::{Cause, DeliveryState};
+use crate::domain::health::{self, Tally};
+use crate::domain::rhythm::Rhythm;
 use crate::domain::time::{Timestamp, as_utc};
 use crate::store::LOGINS_PER_HOUR_MAX;
 use crate::store::view::{DestinationStatus, PlaceView, PortalStatus, Status};
@@ -22,6 +25,12 @@ const NIGHT_MS: i64 = 26 * 3_600_000;
 const HOUR_MS: i64 = 3_600_000;
 
 const DAY_MS: i64 = 24 * HOUR_MS;
+
+/// Of how many days webhook health is told, today included.
+const HEALTH_DAYS: i64 = 7;
+
+/// So many records of a kind without any webhook are no accident.
+const NEVER_ANNOUNCED_MIN: i64 = 10;
 
 /// From this part of its life on, in percent, the end of a login is told; as the daemon's log does.
 const LOGIN_ALARM_PERCENT: i64 = 80;
@@ -76,6 +85,7 @@ pub struct Overview {
 #[must_use]
 pub fn overview(status: &Status, events_today: i64, given: &Given) -> Overview {
     let mut lines = vec![daemon(status, given), came_in(status, events_today, given)];
+    lines.extend(status.portals.iter().filter_map(|portal| webhooks(portal, status.portals.len() > 1, given)));
     lines.extend(status.portals.iter().map(|portal| lms(portal, status.portals.len() > 1, given)));
     lines.extend(status.portals.iter().filter_map(|portal| budget(portal, status.portals.len() > 1, given)));
     lines.extend(status.portals.iter().filter_map(|portal| login(portal, given)));
@@ -123,6 +133,76 @@ fn came_in(status: &Status, events_today: i64, given: &Given) -> Line {
         words += &format!(" {} told of what the LMS did not show.", counted(*expired, "webhook", "webhooks"));
     }
     line("Came in", words)
+}
+
+/// Whether webhooks come as they usually do, and which part they announced of what they should have.
+fn webhooks(portal: &PortalStatus, has_others: bool, given: &Given) -> Option<Line> {
+    let subject = if has_others { format!("Webhooks {}", portal.name) } else { "Webhooks".to_owned() };
+    let silence = silence(portal, given);
+    let health = health(portal, given);
+    let words: Vec<&str> = silence.iter().chain(&health).map(String::as_str).collect();
+    let help = silence.is_some().then(|| {
+        let what = "see in the LMS that the webhooks are still active and call this address; their Test button tells. The night finds what \
+                    they miss.";
+        Help::by(Who::LmsAdministrator, what)
+    });
+    (!words.is_empty()).then(|| Line { help, ..line(&subject, words.join(" ")) })
+}
+
+/// That none comes although some should, by the rhythm of the last weeks.
+fn silence(portal: &PortalStatus, given: &Given) -> Option<String> {
+    // While nobody listens, nobody can hear.
+    let last = portal.last_webhook_at.filter(|_| given.is_running != Some(false))?;
+    let rhythm = Rhythm::learn(&portal.hours, last, given.zone)?;
+    rhythm.is_unusual(last, given.now).then(|| {
+        #[expect(clippy::cast_possible_truncation, reason = "minutes since the last webhook")]
+        let minutes = rhythm.usual_minutes(last, given.now).round() as i64;
+        format!(
+            "None came since {}, which is unusual: by the last {} weeks there should have been some in about {}.",
+            moment(last, given.zone),
+            rhythm.weeks(),
+            counted(minutes, "minute", "minutes")
+        )
+    })
+}
+
+/// Which part of what webhooks should have announced in the last days they did, and how soon.
+fn health(portal: &PortalStatus, given: &Given) -> Option<String> {
+    let first = given.now.plus_ms(-(HEALTH_DAYS - 1) * DAY_MS).utc().date_naive();
+    let sum = health::since(&portal.health, first);
+    if sum.found() == 0 {
+        return None;
+    }
+    // Rounded down: as long as one is missing it is not all.
+    let per_mille = sum.announced * 1_000 / sum.found();
+    let mut words = format!(
+        "{HEALTH_DAYS} days: {} of {} records announced ({}.{} %)",
+        grouped(sum.announced),
+        grouped(sum.found()),
+        per_mille / 10,
+        per_mille % 10
+    );
+    if let Some(half) = sum.half_within_ms() {
+        words += &format!("; half within {}", short_span(half));
+    }
+    if let Some(slowest) = sum.delay_max_ms {
+        words += &format!(", the slowest {}", short_span(slowest));
+    }
+    words.push('.');
+    for kind in never_announced(portal, first) {
+        words += &format!(" No {} was: is that webhook switched on?", kind.replace('_', " "));
+    }
+    Some(words)
+}
+
+/// Kinds of which webhooks announced none, and should have announced many.
+fn never_announced(portal: &PortalStatus, first: NaiveDate) -> Vec<&str> {
+    let mut kinds: BTreeMap<&str, Tally> = BTreeMap::new();
+    for day in portal.health.iter().filter(|day| day.day >= first) {
+        kinds.entry(&day.kind).or_default().merge(&day.tally);
+    }
+    let is_never = |tally: &Tally| tally.announced == 0 && tally.missed >= NEVER_ANNOUNCED_MIN;
+    kinds.into_iter().filter(|(_, tally)| is_never(tally)).map(|(kind, _)| kind).collect()
 }
 
 fn lms(portal: &PortalStatus, has_others: bool, given: &Given) -> Line {

@@ -51,6 +51,17 @@ pub(super) fn span(ms: i64) -> String {
     counted((ms / size).max(0), one, many)
 }
 
+/// `12 s`, `20 min`, `17 h`, `3 d`, where there is little room.
+pub(super) fn short_span(ms: i64) -> String {
+    let (size, unit) = match ms {
+        ..MINUTE_MS => (SECOND_MS, "s"),
+        MINUTE_MS..HOUR_MS => (MINUTE_MS, "min"),
+        HOUR_MS..DAY_MS => (HOUR_MS, "h"),
+        DAY_MS.. => (DAY_MS, "d"),
+    };
+    format!("{} {unit}", (ms / size).max(0))
+}
+
 /// `1 day`, `3 days`.
 pub(super) fn counted(count: i64, one: &str, many: &str) -> String {
     format!("{} {}", grouped(count), if count == 1 { one } else { many })
@@ -126,6 +137,15 @@ mod tests {
         assert_eq!(said(12_000), "in 12 seconds");
         assert_eq!(said(20 * MINUTE_MS), "at 09:34 (in 20 minutes)");
         assert_eq!(said(17 * HOUR_MS), "on 4 March 2026, 02:14 (in 17 hours)");
+    }
+
+    #[test]
+    fn a_span_is_said_in_the_largest_unit_that_it_fills() {
+        let said = |ms| (span(ms), short_span(ms));
+        assert_eq!(said(900), ("0 seconds".to_owned(), "0 s".to_owned()));
+        assert_eq!(said(5 * SECOND_MS), ("5 seconds".to_owned(), "5 s".to_owned()));
+        assert_eq!(said(HOUR_MS - 1), ("59 minutes".to_owned(), "59 min".to_owned()));
+        assert_eq!(said(3 * DAY_MS), ("3 days".to_owned(), "3 d".to_owned()));
     }
 
     #[test]

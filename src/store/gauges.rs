@@ -8,6 +8,8 @@ use super::StoreError;
 use super::schema::{delivery, delivery_queue, destination, event, intake, portal, run};
 use super::view::View;
 use crate::domain::delivery::Cause;
+use crate::domain::health::HealthDay;
+use crate::domain::rhythm::Hour;
 use crate::domain::time::Timestamp;
 
 /// What the ledger says now.
@@ -21,6 +23,21 @@ pub struct LedgerGauges {
     pub sweeps: Vec<(String, Timestamp)>,
     /// When the login by OAuth of each portal that has one ends.
     pub logins: Vec<(String, Timestamp)>,
+    /// What is known of each portal's webhooks.
+    pub webhooks: Vec<WebhookLoad>,
+}
+
+/// What is known of a portal's webhooks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WebhookLoad {
+    /// The portal's name.
+    pub portal: String,
+    /// What they announced, and what not, by day and kind.
+    pub days: Vec<HealthDay>,
+    /// In which hours they came.
+    pub hours: Vec<Hour>,
+    /// When the last one came.
+    pub last_at: Option<Timestamp>,
 }
 
 /// What one destination has to do.
@@ -68,7 +85,17 @@ impl View {
             .order(portal::name)
             .select((portal::name, portal::grant_ends_at))
             .load(&mut self.db)?;
+        let portals: Vec<(i64, String)> =
+            portal::table.order(portal::name).select((portal::id, portal::name)).load(&mut self.db)?;
+        let webhooks = portals
+            .into_iter()
+            .map(|(id, portal)| {
+                let (hours, last_at) = super::health::hours(&mut self.db, id)?;
+                Ok(WebhookLoad { portal, days: super::health::days(&mut self.db, id)?, hours, last_at })
+            })
+            .collect::<Result<_, StoreError>>()?;
         Ok(LedgerGauges {
+            webhooks,
             events_waiting: count(newest.unwrap_or(0) - taken),
             destinations,
             sweeps: sweeps.into_iter().filter_map(|(name, at)| Some((name, Timestamp(at?)))).collect(),

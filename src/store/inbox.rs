@@ -98,8 +98,14 @@ impl Store {
             .run("finish_intake", move |tx| {
                 let mut counts = IntakeCounts::default();
                 for taken in &batch {
+                    let tests = counts.tests;
                     for (position, (reading, dedupe)) in (0_i64..).zip(&taken.readings) {
                         keep_reading(tx, now, &taken.event, position, reading, dedupe, &mut counts)?;
+                    }
+                    // A person who presses a button is not the LMS.
+                    if counts.tests == tests {
+                        let portal_id = super::log::portal_id(tx.db, &taken.event.raw.portal)?;
+                        super::health::note_event(tx.db, portal_id, taken.event.received_at)?;
                     }
                     diesel::update(intake::table).set(intake::last_event_id.eq(taken.event.id)).execute(tx.db)?;
                 }

@@ -136,7 +136,7 @@ impl Store {
             let open = move |tx: &mut Tx<'_>| Comparison::open(tx, &portal, &reading, &page, comparing, cleared, now);
             match self.writer.run("open_list", open).await? {
                 Opened::Cleared(counts) => cleared = counts,
-                Opened::Ready(comparison) => break comparison,
+                Opened::Ready(comparison) => break *comparison,
             }
         };
         let mut is_done = false;
@@ -211,7 +211,7 @@ enum Opened {
     /// Some rows that were kept in another order are gone; what that counted so far.
     Cleared(ListCounts),
     /// The page can be compared.
-    Ready(Comparison),
+    Ready(Box<Comparison>),
 }
 
 impl Comparison {
@@ -259,13 +259,13 @@ impl Comparison {
             counts: cleared,
         };
         if sorting == usual {
-            return Ok(Opened::Ready(comparison));
+            return Ok(Opened::Ready(Box::new(comparison)));
         }
         if comparison.clear(tx, now)? {
             return Ok(Opened::Cleared(comparison.counts));
         }
         diesel::update(listing::table.find(listing_id)).set(listing::sorting.eq(sorting.as_str())).execute(tx.db)?;
-        Ok(Opened::Ready(comparison))
+        Ok(Opened::Ready(Box::new(comparison)))
     }
 
     /// Lets go of some rows that are kept in an order in which the list comes no more; answers whether there were any. Under their other keys

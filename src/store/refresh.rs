@@ -10,6 +10,7 @@ use super::writer::Tx;
 use super::{Store, StoreError};
 use crate::domain::delivery::{DeliveryState, KnownDelivery, KnownRecord, PersonFacts, Promise, WantedChange};
 use crate::domain::fingerprint;
+use crate::domain::health;
 use crate::domain::ids::{DeliveryId, DestinationId, RecordId, RouteId, SubjectId};
 use crate::domain::promise::{keeps, reread_after_ms};
 use crate::domain::record::{ReadRecords, Record};
@@ -181,7 +182,9 @@ impl Store {
                             Person::Current { id: person_id, is_changed } => {
                                 has_learned = is_changed;
                                 super::seen::complete(tx.db, claimed.subject, &mut read.records)?;
-                                let known = keep_records(tx, &claimed, person_id, &read, epoch, now, &mut counts)?;
+                                let (known, news) =
+                                    keep_records(tx, &claimed, person_id, &read, epoch, now, &mut counts)?;
+                                super::health::count(tx.db, &claimed, portal_id, &news, read.started_at, now)?;
                                 let facts = PersonFacts {
                                     now,
                                     records: known,
@@ -335,16 +338,16 @@ fn full_name(learner: &Learner) -> Option<String> {
     (!words.is_empty()).then(|| words.join(" ").to_lowercase())
 }
 
-/// Makes the records those of the read; returns them as planning wants them.
-fn keep_records(
+/// Makes the records those of the read; returns them as planning wants them, and those that an event should have announced.
+fn keep_records<'read>(
     tx: &mut Tx<'_>,
     claimed: &ClaimedSubject,
     person_id: i64,
-    read: &Read,
+    read: &'read Read,
     epoch: i64,
     now: Timestamp,
     counts: &mut RefreshCounts,
-) -> Result<Vec<KnownRecord>, StoreError> {
+) -> Result<(Vec<KnownRecord>, Vec<&'read Record>), StoreError> {
     let stored: Vec<Stored> = record::table
         .filter(record::person_id.eq(person_id))
         .select((
@@ -355,10 +358,11 @@ fn keep_records(
             record::fingerprint_version,
             record::state,
             record::state_since,
+            record::achieved_on,
         ))
-        .load::<(i64, String, String, Vec<u8>, i64, String, i64)>(tx.db)?
+        .load::<(i64, String, String, Vec<u8>, i64, String, i64, Option<i64>)>(tx.db)?
         .into_iter()
-        .map(|(id, key, kind, fingerprint, version, state, since)| Stored {
+        .map(|(id, key, kind, fingerprint, version, state, since, achieved_on)| Stored {
             id,
             key,
             kind,
@@ -366,12 +370,17 @@ fn keep_records(
             version,
             state,
             since,
+            achieved_on,
         })
         .collect();
-    let mut known = Vec::with_capacity(read.records.records.len());
+    let (mut known, mut news) = (Vec::with_capacity(read.records.records.len()), Vec::new());
     for fact in &read.records.records {
         let key = fact.key();
         let before = stored.iter().find(|stored| stored.key == key);
+        let is_known = before.is_some_and(|stored| stored.achieved_on == fact.achieved.map(instant_of));
+        if health::is_news(fact, is_known) {
+            news.push(fact);
+        }
         known.push(keep_record(tx, claimed, person_id, fact, before, read.started_at, epoch, now, counts)?);
     }
     for missing in stored {
@@ -393,7 +402,7 @@ fn keep_records(
             }
         }
     }
-    Ok(known)
+    Ok((known, news))
 }
 
 /// What a daemon would do that believed in absence after one read: only a test breaks this promise.
@@ -414,6 +423,7 @@ struct Stored {
     version: i64,
     state: String,
     since: i64,
+    achieved_on: Option<i64>,
 }
 
 #[expect(clippy::too_many_arguments, reason = "one row and its surroundings; a struct would only rename them")]

@@ -60,6 +60,8 @@ table! { attempt (id) {
 } }
 table! { forgotten (name, at) { name -> Text, at -> BigInt, } }
 table! { chain_link (attempt_id) { attempt_id -> BigInt, previous_hash -> Binary, hash -> Binary, } }
+table! { webhook_health (portal_id, day, record_kind) { portal_id -> BigInt, day -> BigInt, record_kind -> Text, tally -> Text, } }
+table! { webhook_hour (portal_id, hour) { portal_id -> BigInt, hour -> BigInt, minutes -> BigInt, last_at -> BigInt, } }
 table! { run (id) {
     id -> BigInt, kind -> Text, portal_id -> Nullable<BigInt>, state -> Text, started_at -> BigInt, finished_at -> Nullable<BigInt>,
     next_page -> BigInt, counts -> Text, destination_id -> Nullable<BigInt>, cause -> Nullable<Text>,

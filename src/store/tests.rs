@@ -236,6 +236,11 @@ impl Ledger {
         self.hook_read(name, number, ids, None).await;
     }
 
+    /// Somebody presses the Test Webhook button.
+    pub(crate) async fn press_test(&self) {
+        self.hook_read(EventName::Test, 1, &[], None).await;
+    }
+
     async fn hook_read(&self, name: EventName, number: u32, ids: &[(&str, &str)], oddity: Option<&str>) {
         let ids: BTreeMap<String, String> = ids.iter().map(|(key, id)| ((*key).to_owned(), (*id).to_owned())).collect();
         let raw = RawEvent {

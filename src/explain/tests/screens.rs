@@ -1,7 +1,11 @@
 //! Golden texts of `status` for three installations: all is well, things wait, things are broken.
 
+use chrono::{Datelike, Timelike};
+
 use super::*;
+use crate::domain::health::{HealthDay, Tally};
 use crate::domain::lane::{Lane, LmsUse};
+use crate::domain::rhythm::Hour;
 use crate::store::SweepCounts;
 use crate::store::VerifyCounts;
 use crate::store::view::runs::RunLine;
@@ -47,6 +51,22 @@ fn waiting(mut destination: DestinationStatus, waits: Vec<WaitView>) -> Destinat
     destination.oldest_wanted_at = waits.iter().filter(is_open).map(|wait| wait.oldest_wanted_at).min();
     destination.waits = waits;
     destination
+}
+
+fn healthy(kind: &str, days_ago: i64, announced: i64, missed: i64) -> HealthDay {
+    let mut tally = Tally { announced, missed, delay_max_ms: Some(4 * 3_600_000 + 60_000), ..Tally::default() };
+    // All but one within 5 s.
+    (tally.delays[2], tally.delays[11]) = (announced - 1, 1);
+    HealthDay { day: NOW.plus_ms(-days_ago * DAY).utc().date_naive(), kind: kind.to_owned(), tally }
+}
+
+/// Webhooks in every minute of four weeks' office hours.
+fn office_hours() -> Vec<Hour> {
+    let first = NOW.plus_ms(-28 * DAY).0 / 3_600_000;
+    let local = |hour: i64| Timestamp(hour * 3_600_000).utc().with_timezone(&Tz::Europe__Berlin);
+    let is_open =
+        |hour: &i64| local(*hour).weekday().num_days_from_monday() < 5 && (8..18).contains(&local(*hour).hour());
+    (first..=NOW.0 / 3_600_000).filter(is_open).map(|hour| Hour { hour, minutes: 60 }).collect()
 }
 
 fn well() -> Status {
@@ -96,6 +116,15 @@ fn well() -> Status {
             contested_at: None,
             grant_obtained_at: None,
             grant_ends_at: None,
+            health: vec![
+                healthy("certificate", 0, 988, 0),
+                // Eight days ago: told no more.
+                healthy("completion", 7, 1, 300),
+                healthy("completion", 6, 1_101, 12),
+                healthy("completion", 0, 12, 0),
+            ],
+            last_webhook_at: Some(at(9, 28, 0)),
+            hours: office_hours(),
         }],
         destinations: vec![
             destination("crm", "salesforce", 44_997),
@@ -148,6 +177,7 @@ fn things_are_broken() -> Status {
     status.events = 0;
     status.portals[0].rests_until = Some(at(9, 33, 0));
     status.portals[0].rest_cause = Some("unauthorized".to_owned());
+    (status.portals[0].health, status.portals[0].hours, status.portals[0].last_webhook_at) = Default::default();
     status.sweeps[0].state = "failed".to_owned();
     status.destinations = vec![
         destination("crm", "salesforce", 44_000),
@@ -259,6 +289,41 @@ fn only_what_a_person_can_help_needs_a_person() {
     assert!(needs(&missed), "and so does a missed night");
     let stopped = Given { is_running: Some(false), ..all_configured() };
     assert!(overview(&well(), 0, &stopped).needs_a_person);
+}
+
+#[test]
+fn a_silence_that_the_rhythm_of_the_weeks_does_not_explain_is_told_with_what_helps() {
+    let told = |now: Timestamp, is_running| {
+        let given = Given { now, is_running, ..all_configured() };
+        let lines = overview(&well(), 0, &given).lines;
+        lines.into_iter().find(|line| line.subject == "Webhooks").map(|line| (line.words, line.help))
+    };
+    let (words, help) = told(at(9, 40, 0), Some(true)).expect("health is told");
+    assert_eq!(help, None, "twelve minutes: {words}");
+    assert_eq!(words, "7 days: 2,101 of 2,113 records announced (99.4 %); half within 5 s, the slowest 4 h.");
+    let (words, help) = told(at(11, 30, 0), Some(true)).expect("both are told");
+    let wanted = "None came since 3 March 2026, 09:28, which is unusual: by the last 4 weeks there should have been some in about 122 \
+                  minutes. 7 days:";
+    assert!(words.starts_with(wanted), "{words}");
+    assert_eq!(help.map(|help| help.who), Some(Who::LmsAdministrator));
+    let (_, help) = told(at(11, 30, 0), Some(false)).expect("health is told");
+    assert_eq!(help, None, "nobody listens");
+}
+
+#[test]
+fn a_kind_that_no_webhook_ever_announced_is_named() {
+    let mut status = well();
+    status.portals[0].health.push(healthy("credit_award", 1, 0, 40));
+    status.portals[0].health.push(healthy("competency", 1, 0, 9));
+    let lines = overview(&status, 0, &all_configured()).lines;
+    let line = lines.into_iter().find(|line| line.subject == "Webhooks").expect("health is told");
+    assert!(
+        line.words
+            .ends_with("(97.1 %); half within 5 s, the slowest 4 h. No credit award was: is that webhook switched on?"),
+        "{}",
+        line.words
+    );
+    assert_eq!(line.help, None, "who does not want them need not have them");
 }
 
 #[test]

@@ -5,7 +5,9 @@ use serde::Serialize;
 
 use super::View;
 use super::runs::RunLine;
+use crate::domain::health::HealthDay;
 use crate::domain::lane::LmsUse;
+use crate::domain::rhythm::Hour;
 use crate::domain::time::{Timestamp, as_utc, as_utc_if_any};
 use crate::store::queue::from_json;
 use crate::store::schema::{
@@ -103,6 +105,14 @@ pub struct PortalStatus {
     /// When that login ends.
     #[serde(serialize_with = "as_utc_if_any")]
     pub grant_ends_at: Option<Timestamp>,
+    /// What reads found that webhooks should have announced, and which did, by day and kind; the oldest day first.
+    pub health: Vec<HealthDay>,
+    /// When the newest webhook came, to the minute; presses of the test button do not count.
+    #[serde(serialize_with = "as_utc_if_any")]
+    pub last_webhook_at: Option<Timestamp>,
+    /// In which hours webhooks came.
+    #[serde(skip)]
+    pub hours: Vec<Hour>,
 }
 
 #[derive(Queryable, Selectable)]
@@ -347,8 +357,12 @@ impl View {
                 let id = row.id;
                 let of_portal = subject::table.filter(subject::portal_id.eq(id));
                 let last_read_at: Option<i64> = of_portal.select(diesel::dsl::max(subject::last_read_at)).first(db)?;
+                let (hours, last_webhook_at) = crate::store::health::hours(db, id)?;
                 Ok(PortalStatus {
                     name: row.name,
+                    health: crate::store::health::days(db, id)?,
+                    last_webhook_at,
+                    hours,
                     rests_until: row.rests_until.map(Timestamp),
                     rest_cause: row.rest_cause,
                     last_read_at: last_read_at.map(Timestamp),
