@@ -72,7 +72,8 @@ enum Command {
     /// Lists, probes, pauses or forgets the destinations.
     Destinations(destinations::Options),
     Login(login::Options),
-    /// Asks the running daemon to reconcile now: every learner is read again, and then what the destinations hold.
+    /// Asks the running daemon to reconcile now: whoever the LMS's lists show otherwise is read again, with --full everybody; and then what the
+    /// destinations hold.
     #[command(after_help = "Example: learnsync reconcile")]
     Reconcile(reconcile::Options),
     /// Shows what the nights came to: what was read, what the destinations really hold, and what followed.

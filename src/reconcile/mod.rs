@@ -6,10 +6,8 @@ mod by_lists;
 pub mod drift;
 pub mod guard;
 pub mod schedule;
-#[cfg(test)]
-pub(crate) mod shelf;
 pub mod sweep;
 pub mod verify;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -9,7 +9,6 @@ use chrono_tz::Tz;
 use learnsync_sdk::{Learner, RecordKind};
 
 use super::schedule::Schedule;
-use super::shelf::{HOUR_MS, LISTS, World, completion, world};
 use super::sweep::Sweep;
 use crate::domain::chance::Generator;
 use crate::domain::drift::{GonePolicy, Policies};
@@ -23,10 +22,13 @@ use crate::pipeline::refresh::Refresh;
 use crate::pipeline::worker::{Turn, Work};
 use crate::store::tests::lms_id;
 use crate::telemetry::Metrics;
+use shelf::{HOUR_MS, LISTS, World, completion, world};
 
 const LEARNERS: u32 = 120;
 const PER_PAGE: usize = 50;
 const DEPARTMENTS: u64 = 12;
+
+pub(crate) mod shelf;
 
 /// In which way the LMS shows less than it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use crate::domain::record::Record;
 use crate::mapping::Mapping;
 use crate::pipeline::worker::{Turn, Work};
 use crate::reconcile::apply::Apply;
-use crate::reconcile::shelf::{HOUR_MS, LISTS, OURS, Shelf, World, completion, slot, world};
+use crate::reconcile::tests::shelf::{HOUR_MS, LISTS, OURS, Shelf, World, completion, slot, world};
 
 /// A world after its first day, and a changed mapping that is configured by now.
 struct Changed {

@@ -6,7 +6,7 @@ use super::*;
 use crate::domain::drift::{DriftClass, GonePolicy, Policies, Policy};
 use crate::domain::record::Record;
 use crate::domain::time::LmsTime;
-use crate::reconcile::shelf::{HOUR_MS, LISTS, OURS, READS_BACK, Row, completion, date, slot, world};
+use crate::reconcile::tests::shelf::{HOUR_MS, LISTS, OURS, READS_BACK, Row, completion, date, slot, world};
 
 /// What was planted where.
 struct Planted {
@@ -237,7 +237,7 @@ async fn a_night_that_would_change_too_much_is_held_until_a_person_approves() {
     assert_eq!(world.store.approve_run(run.id).await.expect("looks"), None, "it is not held any more");
 }
 
-impl crate::reconcile::shelf::World {
+impl crate::reconcile::tests::shelf::World {
     fn next_night(&self) -> Option<Timestamp> {
         Schedule::parse("15 2 * * *", chrono_tz::Tz::UTC).expect("a schedule").next_after(self.clock.now())
     }

@@ -14,7 +14,7 @@ use crate::domain::chance::Generator;
 use crate::domain::drift::Policies;
 use crate::mapping::Mapping;
 use crate::reconcile::schedule::Schedule;
-use crate::reconcile::shelf;
+use crate::reconcile::tests::shelf;
 use crate::telemetry::Metrics;
 
 #[tokio::test]

@@ -13,8 +13,6 @@ use learnsync_sdk::{
     RouteMode, SlotRule, TargetField, TargetObject, Value,
 };
 
-use super::schedule::Schedule;
-use super::verify::Verify;
 use crate::config::{GuardConfig, History, SourceConfig};
 use crate::domain::chance::Generator;
 use crate::domain::drift::{DriftClass, Policies};
@@ -28,6 +26,8 @@ use crate::pipeline::pace::Pace;
 use crate::pipeline::plan::{Plan, PlannedRoute};
 use crate::pipeline::telling::Telling;
 use crate::pipeline::worker::{Turn, Work};
+use crate::reconcile::schedule::Schedule;
+use crate::reconcile::verify::Verify;
 use crate::store::tests::{HandClock, NOW, lms_id};
 use crate::store::view::View;
 use crate::store::view::runs::RunLine;
