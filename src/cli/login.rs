@@ -10,6 +10,7 @@ use super::{Failure, WithConfig, runtime};
 use crate::config::unknown;
 use crate::daemon::{Answer, Checked, Order, ask, control_socket, log_in_alone, verdict};
 use crate::domain::chance::{Entropy, Generator};
+use crate::domain::digest::hex;
 use crate::lms::absorb::code_of;
 
 /// The largest answer that is pasted or stands in a file, in bytes.
@@ -82,7 +83,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
 fn new_state() -> String {
     let mut bytes = [0; 16];
     Generator::from_os().fill(&mut bytes);
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&bytes)
 }
 
 fn read_line() -> anyhow::Result<String> {

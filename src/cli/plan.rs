@@ -18,7 +18,8 @@ use crate::config::{Files, unknown};
 use crate::daemon::verdict::{self, Verdict};
 use crate::daemon::{BuiltDestination, Order};
 use crate::domain::delivery::{Cause, DeliveryState};
-use crate::domain::plan_file::{self, PlanEnd, PlanHead, PlanLine, hex, line};
+use crate::domain::digest::hex;
+use crate::domain::plan_file::{self, PlanEnd, PlanHead, PlanLine, line};
 use crate::domain::time::{Clock, SystemClock};
 use crate::pipeline::destination::Destination;
 use crate::pipeline::preview::{Preview, preview};
@@ -130,7 +131,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     };
     let built = find(verdict, &name)?;
     // Only what must be asked needs the secrets.
-    let built = if needs_calls(&built) { find(with_secrets(options), &name)? } else { built };
+    let built = if needs_calls(&built) { find(verdict::with_secrets(&files(options)?), &name)? } else { built };
     let report = runtime()?.block_on(async { Planner::new(&mut view, &built, options).await?.plan().await })?;
     if options.json {
         return print_json(&report);
@@ -166,13 +167,6 @@ fn files(options: &Options) -> Result<Files, Failure> {
 
 fn offline(options: &Options) -> Result<Verdict, Failure> {
     Ok(verdict::without_secrets(&files(options)?))
-}
-
-fn with_secrets(options: &Options) -> Verdict {
-    match files(options) {
-        Ok(files) => verdict::with_secrets(&files),
-        Err(_) => verdict::of(&options.with.config),
-    }
 }
 
 /// The destination that is meant.

@@ -93,15 +93,13 @@ pub(super) fn approve(options: &ApproveOptions) -> Result<(), Failure> {
     let Some(cause) = run.cause.as_deref().filter(|_| run.state == "held") else {
         return Err(anyhow!("run {} is {}, nobody holds it: there is nothing to approve", run.id, run.state).into());
     };
-    let counts = run.verify.unwrap_or_default();
-    let question = format!(
-        "Run {} of {} is held: {}\nIt writes {} rows again and removes {}.",
-        run.id,
-        harmless(&run.of),
-        harmless(cause),
-        counts.to_write - counts.withdrawals,
-        counts.withdrawals
-    );
+    let follows = match &run.verify {
+        Some(counts) => {
+            format!("It writes {} rows again and removes {}.", counts.to_write - counts.withdrawals, counts.withdrawals)
+        }
+        None => "The rest of the plan is written.".to_owned(),
+    };
+    let question = format!("Run {} of {} is held: {}\n{follows}", run.id, harmless(&run.of), harmless(cause));
     consent::ask(&question, options.yes)?;
     ledger::carry_out_and_say(&options.with.config()?, &Order::Approve { run: options.id }, options.json)
 }
@@ -137,6 +135,10 @@ fn came_to(run: &RunLine) -> String {
             "{} of {} in sync, {} written again, {} differ",
             counts.in_sync, counts.deliveries, counts.to_write, counts.differing
         ),
+        (None, Some(counts)) if run.kind == "apply" => {
+            let number = |name: &str| counts.get(name).and_then(serde_json::Value::as_u64).unwrap_or(0);
+            format!("{} of {} places of the plan", number("released"), number("lines"))
+        }
         (None, Some(counts)) => {
             let learners = counts.get("learners").and_then(serde_json::Value::as_u64).unwrap_or(0);
             format!("{learners} learners")

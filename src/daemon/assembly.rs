@@ -194,7 +194,7 @@ impl Assembly<'_> {
                 }
                 plan.routes.push(PlannedRoute {
                     destination: rows.id,
-                    route: rows.routes[&route.name].id,
+                    route: id,
                     record: route.record,
                     says_standing: route.mapping.says_standing(),
                     mode: route.mode,

@@ -8,8 +8,9 @@ use anyhow::{Context, bail};
 use sha2::{Digest, Sha256};
 
 use super::orders::{Desk, Done, Running};
-use crate::domain::ids::DestinationId;
-use crate::domain::plan_file::{self, BYTES_MAX, PlanEnd, PlanHead, PlanLine, hex};
+use crate::domain::digest::{hex, unhex};
+use crate::domain::ids::{DeliveryId, DestinationId, RunId};
+use crate::domain::plan_file::{self, BYTES_MAX, PlanEnd, PlanHead, PlanLine};
 use crate::store::{ApplyProgress, LINES_AT_ONCE, PlannedLine, Prior};
 
 /// Longest line of a plan file, in bytes.
@@ -25,7 +26,7 @@ pub(super) async fn apply(desk: &Desk, path: &Path, canary: Option<u64>) -> anyh
     };
     let named = || format!("read the plan {}", path.display());
     let (head, lines, digest, end) = whole(path).with_context(named)?;
-    let seal = desk.store.plan_seal(digest).await.context("compute the plan's seal")?;
+    let seal = desk.store.plan_seal(digest.clone()).await.context("compute the plan's seal")?;
     if hex(&seal) != end.seal {
         bail!(
             "{} was edited, or made from another ledger: its seal does not fit; make a new one with `learnsync plan`",
@@ -56,7 +57,7 @@ pub(super) async fn apply(desk: &Desk, path: &Path, canary: Option<u64>) -> anyh
         bail!("another plan is being applied to {} by run {}: let it end first", head.destination, other.id);
     }
     let run = desk.store.begin_apply(destination).await.context("begin to stage the plan")?;
-    if let Err(because) = stage(desk, run, destination, path).await {
+    if let Err(because) = stage(desk, run, destination, path, &digest).await {
         desk.store.drop_apply(run).await.context("forget the plan")?;
         return Err(because);
     }
@@ -105,68 +106,96 @@ fn fitting(running: &Running, head: &PlanHead) -> anyhow::Result<DestinationId> 
     Ok(destination.id)
 }
 
+/// A plan file, read line by line and only once each.
+struct PlanReader {
+    lines: BufReader<File>,
+    text: String,
+    number: usize,
+    /// Over the lines of before the seal.
+    hash: Sha256,
+}
+
+/// What one line of a plan is.
+enum Part {
+    Head(PlanHead),
+    Place(PlanLine),
+    End(PlanEnd),
+}
+
+impl PlanReader {
+    fn open(path: &Path) -> anyhow::Result<Self> {
+        let file = File::open(path).context("open it (the daemon reads it, with its own rights)")?;
+        let bytes = file.metadata().context("look at it")?.len();
+        if bytes > BYTES_MAX {
+            bail!("it has {bytes} bytes, the limit is {BYTES_MAX}");
+        }
+        Ok(Self { lines: BufReader::new(file), text: String::new(), number: 0, hash: Sha256::new() })
+    }
+
+    /// The next line; none at the end of the file.
+    fn next(&mut self) -> anyhow::Result<Option<Part>> {
+        self.number += 1;
+        let number = self.number;
+        self.text.clear();
+        if self.lines.read_line(&mut self.text).with_context(|| format!("read line {number}"))? == 0 {
+            return Ok(None);
+        }
+        if self.text.len() > LINE_BYTES_MAX {
+            bail!("line {number} has {} bytes, the limit is {LINE_BYTES_MAX}", self.text.len());
+        }
+        if number > 1
+            && let Ok(end) = serde_json::from_str::<PlanEnd>(&self.text)
+        {
+            return Ok(Some(Part::End(end)));
+        }
+        self.hash.update(self.text.as_bytes());
+        if number > 1 {
+            let place = serde_json::from_str(&self.text).with_context(|| format!("line {number} is no place"))?;
+            return Ok(Some(Part::Place(place)));
+        }
+        let head: PlanHead = serde_json::from_str(&self.text).context("line 1 is not the head of a plan")?;
+        if head.learnsync_plan != plan_file::VERSION {
+            let (theirs, ours) = (head.learnsync_plan, plan_file::VERSION);
+            bail!("it is a plan of version {theirs}, this learnsync knows version {ours}");
+        }
+        Ok(Some(Part::Head(head)))
+    }
+
+    fn digest(self) -> Vec<u8> {
+        self.hash.finalize().to_vec()
+    }
+}
+
 /// Reads a plan to its end; answers its head, how many places it has, the digest that its seal is over, and that seal.
 fn whole(path: &Path) -> anyhow::Result<(PlanHead, u64, Vec<u8>, PlanEnd)> {
-    let file = File::open(path).context("open it (the daemon reads it, with its own rights)")?;
-    let bytes = file.metadata().context("look at it")?.len();
-    if bytes > BYTES_MAX {
-        bail!("it has {bytes} bytes, the limit is {BYTES_MAX}");
-    }
-    let mut hash = Sha256::new();
+    let mut reader = PlanReader::open(path)?;
     let (mut head, mut end, mut count) = (None, None, 0);
-    let mut reader = BufReader::new(file);
-    let mut line = String::new();
-    for number in 1.. {
-        line.clear();
-        if reader.read_line(&mut line).with_context(|| format!("read line {number}"))? == 0 {
-            break;
-        }
-        if line.len() > LINE_BYTES_MAX {
-            bail!("line {number} has {} bytes, the limit is {LINE_BYTES_MAX}", line.len());
-        }
+    while let Some(part) = reader.next()? {
         if end.is_some() {
-            bail!("line {number} stands behind the seal: it was edited");
+            bail!("line {} stands behind the seal: it was edited", reader.number);
         }
-        if head.is_none() {
-            let found: PlanHead = serde_json::from_str(&line).context("line 1 is not the head of a plan")?;
-            if found.learnsync_plan != plan_file::VERSION {
-                bail!(
-                    "it is a plan of version {}, this learnsync knows version {}",
-                    found.learnsync_plan,
-                    plan_file::VERSION
-                );
-            }
-            head = Some(found);
-        } else if let Ok(found) = serde_json::from_str::<PlanEnd>(&line) {
-            end = Some(found);
-            continue;
-        } else {
-            let _: PlanLine = serde_json::from_str(&line).with_context(|| format!("line {number} is no place"))?;
-            count += 1;
+        match part {
+            Part::Head(found) => head = Some(found),
+            Part::Place(_) => count += 1,
+            Part::End(found) => end = Some(found),
         }
-        hash.update(line.as_bytes());
     }
     let head = head.context("it is empty")?;
     let end = end.context("it has no seal at its end: it is half a file")?;
-    Ok((head, count, hash.finalize().to_vec(), end))
+    Ok((head, count, reader.digest(), end))
 }
 
-/// Stages all lines; an error if one of them is stale.
-async fn stage(
-    desk: &Desk,
-    run: crate::domain::ids::RunId,
-    destination: DestinationId,
-    path: &Path,
-) -> anyhow::Result<()> {
-    let reader = BufReader::new(File::open(path).context("open the plan")?);
+/// Stages all lines; an error if one of them is stale, or if they are not those whose seal was looked at.
+async fn stage(desk: &Desk, run: RunId, destination: DestinationId, path: &Path, sealed: &[u8]) -> anyhow::Result<()> {
+    let mut reader = PlanReader::open(path)?;
     let mut position = 0;
     let mut some = Vec::with_capacity(LINES_AT_ONCE);
-    // Head and seal are no places; what is one was seen to be by now.
-    let mut places = reader.lines().skip(1).map_while(Result::ok);
     loop {
-        let read = places.next().and_then(|line| serde_json::from_str::<PlanLine>(&line).ok());
-        let is_end = read.is_none();
-        some.extend(read.map(planned).transpose()?);
+        let part = reader.next()?;
+        let is_end = part.is_none();
+        if let Some(Part::Place(line)) = part {
+            some.push(planned(line)?);
+        }
         if some.len() == LINES_AT_ONCE || is_end && !some.is_empty() {
             let lines = std::mem::take(&mut some);
             let count = lines.len() as u64;
@@ -179,23 +208,20 @@ async fn stage(
             position += count;
         }
         if is_end {
-            return Ok(());
+            break;
         }
     }
+    if reader.digest() != sealed {
+        bail!("{} was edited while it was read", path.display());
+    }
+    Ok(())
 }
 
 fn planned(line: PlanLine) -> anyhow::Result<PlannedLine> {
     let bytes = |text: &str| unhex(text).with_context(|| format!("\"{text}\" is no digest"));
     Ok(PlannedLine {
-        delivery: crate::domain::ids::DeliveryId(line.delivery),
+        delivery: DeliveryId(line.delivery),
         wanted: bytes(&line.wanted)?,
         held: line.held.as_deref().map(bytes).transpose()?,
     })
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) || !text.is_ascii() {
-        return None;
-    }
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
 }

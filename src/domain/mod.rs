@@ -2,6 +2,7 @@
 
 pub mod chance;
 pub mod delivery;
+pub mod digest;
 pub mod drift;
 pub mod event;
 pub mod fingerprint;

@@ -83,9 +83,3 @@ pub fn line(value: &impl Serialize) -> String {
     text.push('\n');
     text
 }
-
-/// A digest as text.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use super::paths::{Found, PATHS, Path};
 use super::{Field, Mapping, Source, TEMPLATE_FUEL, Trouble, kind_word, typed, words};
 use crate::config::{Choice, ReferenceConfig, SourceConfig};
+use crate::domain::digest::hex;
 use crate::domain::record::{Course, Record};
 use crate::domain::time::{LmsTime, Timestamp};
 
@@ -221,7 +222,7 @@ fn constant_value(constant: &toml::Value, kind: FieldType) -> Result<Value, Stri
 /// Over everything that decides what the mapping makes, in a fixed order.
 fn digest(fields: &BTreeMap<String, SourceConfig>, zone: Tz, references: &BTreeMap<String, ReferenceConfig>) -> String {
     let text = format!("{fields:?}\n{zone}\n{references:?}");
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(text.as_bytes()))
 }
 
 fn sample() -> Record {

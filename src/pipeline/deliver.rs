@@ -9,18 +9,19 @@ use learnsync_sdk::{
     Action, AfterUnknown, BlindRepeat, Change, Claim, DeliveryError, ErrorKind, Fields, Observation, PersonMatch,
     Place, Receipt, RouteMode,
 };
-use sha2::{Digest, Sha256};
 use tracing::{debug, info};
 
 use super::breaker::PROBE_MS;
 use super::destination::{Destination, PauseEnd, Route};
 use super::gatekeeper::Gatekeeper;
 use super::pace::Slot;
+use super::preview::digest_of;
 use super::retry::{Circumstances, Decision, During, decide};
 use super::telling::When;
 use super::worker::{Bell, Turn, Work};
 use crate::domain::chance::Entropy;
 use crate::domain::delivery::{Attempt, AttemptAction, Cause, DueDelivery, Held, LaneWork, LinkFound, Next, Outcome};
+use crate::domain::digest::hex;
 use crate::domain::ids::{DeliveryId, PersonId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::fail_point;
@@ -356,7 +357,7 @@ impl Deliver {
     }
 
     fn prepare(&self, work: &LaneWork, due: &DueDelivery, route: &Route, remote_person: &str, fields: Fields) -> Ready {
-        let fields_digest = Sha256::digest(serde_json::to_vec(&fields).expect("fields are plain data")).to_vec();
+        let fields_digest = digest_of(&fields);
         let mark = self.destination.mark(&due.slot);
         let held = |fields| Held { person: remote_person.to_owned(), row: None, mapping: route.mapping_id, fields };
         let change = |person: &str, action| Change {
@@ -711,10 +712,6 @@ fn missing_answer() -> DeliveryError {
 fn too_slow() -> DeliveryError {
     let message = format!("the target took more than {} s for a batch", BATCH_TIME_MAX.as_secs());
     DeliveryError::new(ErrorKind::Ambiguous, message)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

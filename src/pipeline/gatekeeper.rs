@@ -96,18 +96,27 @@ impl Gatekeeper {
                 }
                 return Ok(Turn::Worked);
             }
-            Err(error) => match error.kind {
-                ErrorKind::Throttled(after) => (THROTTLED, throttled_until(&after, self.clock.now())),
-                ErrorKind::Unauthorized => ("unauthorized", self.clock.now().plus_ms(UNAUTHORIZED_PROBE_MS)),
-                ErrorKind::Unavailable
-                | ErrorKind::Ambiguous
-                | ErrorKind::Rejected
-                | ErrorKind::Unmatched
-                | ErrorKind::Superseded => ("circuit_open", self.clock.now().plus_ms(PROBE_MS)),
-            },
+            Err(error) => {
+                let circuit_open = ("circuit_open", self.clock.now().plus_ms(PROBE_MS));
+                self.pause_after(&error.kind).unwrap_or(circuit_open)
+            }
         };
         self.pause(again.0, PauseEnd::At(again.1)).await?;
         Ok(Turn::Rest(Some(again.1)))
+    }
+
+    /// The pause of the whole destination that an answer asks for, with its cause; none for what says nothing of all of it.
+    #[must_use]
+    pub fn pause_after(&self, kind: &ErrorKind) -> Option<(&'static str, Timestamp)> {
+        match kind {
+            ErrorKind::Throttled(after) => Some((THROTTLED, throttled_until(after, self.clock.now()))),
+            ErrorKind::Unauthorized => Some(("unauthorized", self.clock.now().plus_ms(UNAUTHORIZED_PROBE_MS))),
+            ErrorKind::Unavailable
+            | ErrorKind::Ambiguous
+            | ErrorKind::Rejected
+            | ErrorKind::Unmatched
+            | ErrorKind::Superseded => None,
+        }
     }
 
     async fn resume(&self) -> Result<(), StoreError> {

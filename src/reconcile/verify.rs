@@ -16,13 +16,12 @@ use super::guard;
 use super::schedule::Schedule;
 use crate::config::GuardConfig;
 use crate::domain::chance::Entropy;
-use crate::domain::delivery::THROTTLED;
-use crate::domain::drift::learn_forms;
+use crate::domain::drift::{Policies, learn_forms};
 use crate::domain::ids::{DeliveryId, RouteId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::pipeline::destination::{Destination, PauseEnd};
 use crate::pipeline::gatekeeper::Gatekeeper;
-use crate::pipeline::retry::{UNAUTHORIZED_PROBE_MS, backoff_ms, throttled_until};
+use crate::pipeline::retry::backoff_ms;
 use crate::pipeline::worker::{Bell, Turn, Work};
 use crate::store::{Placed, ROWS_AT_ONCE, SeenRow, Store, StoreError, Verify as Run, VerifyPhase, VerifyProgress};
 
@@ -179,16 +178,15 @@ impl Verify {
             false => begun_at,
         };
         let (mut findings, mut holdings) = (Vec::new(), Vec::new());
+        let unrouted = Policies::default();
         let mut sights = self.look_at(&places, &objects, progress.counts.is_listed, listed_from).await?;
         for place in &places {
-            let (object, policies) = match self.destination.routes.get(&place.route) {
-                Some(route) => (route.object.as_str(), route.drift.clone()),
-                // Its route is configured no longer: nobody knows where to look.
-                None => ("", crate::domain::drift::Policies::default()),
-            };
+            // Of a route that is configured no longer nobody knows where to look.
+            let route = self.destination.routes.get(&place.route);
+            let (object, policies) = route.map_or(("", &unrouted), |route| (route.object.as_str(), &route.drift));
             let sight = sights.remove(&place.delivery);
             progress.counts.looked += u64::from(sight.is_some());
-            let judged = judge(place, object, sight, &policies, begun_at);
+            let judged = judge(place, object, sight, policies, begun_at);
             count(&mut progress.counts, &judged);
             findings.extend(judged.finding);
             holdings.extend(judged.holding.map(|holding| (place.delivery, holding)));
@@ -390,16 +388,7 @@ impl Verify {
     /// The target could not be asked: it rests, or we do, and the run goes on where it was.
     async fn wait_after(&self, error: &DeliveryError) -> Result<Turn, StoreError> {
         let now = self.clock.now();
-        let pause = match &error.kind {
-            ErrorKind::Throttled(after) => Some((THROTTLED, throttled_until(after, now))),
-            ErrorKind::Unauthorized => Some(("unauthorized", now.plus_ms(UNAUTHORIZED_PROBE_MS))),
-            ErrorKind::Unavailable
-            | ErrorKind::Ambiguous
-            | ErrorKind::Rejected
-            | ErrorKind::Unmatched
-            | ErrorKind::Superseded => None,
-        };
-        if let Some((cause, until)) = pause {
+        if let Some((cause, until)) = self.gatekeeper.pause_after(&error.kind) {
             self.gatekeeper.pause(cause, PauseEnd::At(until)).await?;
             return Ok(Turn::Rest(Some(until)));
         }

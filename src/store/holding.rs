@@ -63,15 +63,14 @@ pub(super) fn keep(tx: &mut Tx<'_>, scope: &str, delivery_id: i64, state: &Holdi
 }
 
 /// These fields were written into a place; none: its row was withdrawn.
-pub(super) fn wrote(tx: &mut Tx<'_>, delivery_id: i64, fields: Option<&Fields>) -> Result<(), StoreError> {
+pub(super) fn wrote(tx: &mut Tx<'_>, scope: &str, delivery_id: i64, fields: Option<&Fields>) -> Result<(), StoreError> {
     let Some(fields) = fields else {
         diesel::delete(holding::table.find(delivery_id)).execute(tx.db)?;
         return Ok(());
     };
-    let scope = scope_of(tx.db, delivery_id)?;
-    let mut state = read(tx, &scope, delivery_id)?;
+    let mut state = read(tx, scope, delivery_id)?;
     state.wrote(fields);
-    keep(tx, &scope, delivery_id, &state)
+    keep(tx, scope, delivery_id, &state)
 }
 
 /// Under whose key a delivery's columns are sealed.

@@ -371,7 +371,8 @@ fn follow(
     match &outcome.next {
         Next::Settled(held) => {
             let words = outcome.attempt.as_ref().map(|attempt| attempt.words.clone()).unwrap_or_default();
-            let receipt = seal_for(tx, id, words.as_bytes())?;
+            let scope = super::holding::scope_of(tx.db, id)?;
+            let receipt = tx.seal(&scope, words.as_bytes())?;
             // The facts may have changed while we wrote the older ones: then that is the next thing to write. But what was told was told.
             let is_settled =
                 mode == "append" || is_current && is_linked_to(tx.db, destination.0, person, &held.person)?;
@@ -398,7 +399,7 @@ fn follow(
                     delivery::tries.eq(0),
                 ))
                 .execute(tx.db)?;
-            super::holding::wrote(tx, id, held.fields.as_ref())?;
+            super::holding::wrote(tx, &scope, id, held.fields.as_ref())?;
             if let Some(due_at) = due_at {
                 enqueue(tx.db, destination.0, id, due_at)?;
             }
@@ -600,11 +601,6 @@ fn is_linked_to(db: &mut SqliteConnection, destination: i64, person: i64, remote
     let linked: Option<Option<String>> =
         link::table.find((destination, person)).select(link::remote_person).first(db).optional()?;
     Ok(linked.flatten().is_none_or(|linked| linked == remote))
-}
-
-fn seal_for(tx: &mut Tx<'_>, delivery_id: i64, plain: &[u8]) -> Result<Vec<u8>, StoreError> {
-    let scope = super::holding::scope_of(tx.db, delivery_id)?;
-    tx.seal(&scope, plain)
 }
 
 /// Makes a delivery pending now, unless a write of it is under way or of unknown outcome.
@@ -832,7 +828,8 @@ fn hash_before(db: &mut SqliteConnection, before: Option<i64>) -> Result<Option<
 pub(crate) fn append_attempt(tx: &mut Tx<'_>, epoch: i64, delivery_id: i64, tried: &Attempt) -> Result<(), StoreError> {
     let previous = hash_before(tx.db, None)?;
     let number: i64 = delivery::table.find(delivery_id).select(delivery::attempts).first(tx.db)?;
-    let words = seal_for(tx, delivery_id, tried.words.as_bytes())?;
+    let scope = super::holding::scope_of(tx.db, delivery_id)?;
+    let words = tx.seal(&scope, tried.words.as_bytes())?;
     let words_digest = tx.sealer.blind("words", tried.words.as_bytes());
     let mut row = Covered {
         delivery_id,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ledger::becomes_due;
 use super::queue::from_json;
-use super::schema::{applied_plan, delivery, planned, run};
+use super::schema::{applied_plan, delivery, mapping_version, planned, run};
 use super::seal::keyed_plan;
 use super::{Store, StoreError};
 use crate::domain::ids::{DeliveryId, DestinationId, MappingId, RouteId, RunId};
@@ -75,6 +75,12 @@ impl Store {
     pub async fn is_of_older_mapping(&self, route: RouteId, mapping: MappingId) -> Result<bool, StoreError> {
         self.writer
             .run("is_of_older_mapping", move |tx| {
+                // Most routes never had another mapping: then no row need be looked at.
+                let versions = mapping_version::table.filter(mapping_version::route_id.eq(route.0));
+                let others = versions.filter(mapping_version::id.ne(mapping.0));
+                if !diesel::select(diesel::dsl::exists(others)).get_result::<bool>(tx.db)? {
+                    return Ok(false);
+                }
                 let older = delivery::table
                     .filter(delivery::route_id.eq(route.0).and(delivery::state.eq("settled")))
                     .filter(delivery::held_mapping_id.ne(mapping.0));

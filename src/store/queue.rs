@@ -5,8 +5,9 @@ use learnsync_sdk::Learner;
 
 use super::claims::LaneClaim;
 use super::doubt::NEVER_READ;
-use super::schema::{delivery, delivery_queue, destination, holding, link, person, record};
+use super::schema::{delivery, delivery_queue, holding, link, person, record};
 use super::seal::person_scope;
+use super::topology::Access;
 use super::writer::Tx;
 use super::{Store, StoreError};
 use crate::domain::delivery::{DueDelivery, KnownLink, LaneWork};
@@ -52,12 +53,10 @@ impl Store {
         let claims = std::sync::Arc::clone(&self.claims);
         self.writer
             .run("next_lane", move |tx| {
-                if let Some((cause, until)) = super::topology::pause_of(tx.db, destination)? {
-                    return Ok(NextLane::Paused { cause, until });
-                }
-                let state: String = destination::table.find(destination.0).select(destination::state).first(tx.db)?;
-                if state != "active" {
-                    return Ok(NextLane::Retired);
+                match super::topology::access_of(tx.db, destination)? {
+                    Access::Open => {}
+                    Access::Paused { cause, until } => return Ok(NextLane::Paused { cause, until }),
+                    Access::Retired => return Ok(NextLane::Retired),
                 }
                 let mut busy: Vec<i64> =
                     claims.lanes().iter().filter(|(id, _)| *id == destination.0).map(|(_, person)| *person).collect();

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::error::StoreError;
 use crate::domain::chance::Entropy;
+use crate::domain::digest::hex;
 use crate::domain::ids::SubjectId;
 
 diesel::table! { secret (scope) { scope -> Text, bytes -> Binary, } }
@@ -270,8 +271,7 @@ fn destroy(file: &mut SqliteConnection, scope: &str) -> Result<(), StoreError> {
 /// The note that a destroyed key leaves: a digest, from which nobody gets the key.
 fn note_of(key: &[u8]) -> String {
     let digest = Sha256::digest([b"learnsync destroyed key".as_slice(), key].concat());
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{ERASED}{hex}")
+    format!("{ERASED}{}", hex(&digest))
 }
 
 /// The scope under which a person's columns are sealed.

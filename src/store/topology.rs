@@ -167,7 +167,12 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn pause_of(&self, id: DestinationId) -> Result<Option<(String, Option<Timestamp>)>, StoreError> {
-        self.writer.run("pause_of", move |tx| pause_of(tx.db, id)).await
+        self.writer
+            .run("pause_of", move |tx| match access_of(tx.db, id)? {
+                Access::Paused { cause, until } => Ok(Some((cause, until))),
+                Access::Open | Access::Retired => Ok(None),
+            })
+            .await
     }
 
     /// Ends a pause that a target or a failure caused; one by an operator stands.
@@ -240,18 +245,32 @@ pub(super) fn resume(db: &mut SqliteConnection, id: DestinationId, now: i64) -> 
     Ok(asked_until)
 }
 
-/// Why a destination is not called at present, and until when. The time that an operator's pause keeps is the target's own, for later.
-pub(super) fn pause_of(
-    db: &mut SqliteConnection,
-    id: DestinationId,
-) -> Result<Option<(String, Option<Timestamp>)>, StoreError> {
+/// Whether a destination may be called.
+pub(super) enum Access {
+    Open,
+    Paused {
+        cause: String,
+        until: Option<Timestamp>,
+    },
+    /// It is configured no longer.
+    Retired,
+}
+
+/// Whether a destination may be called. The time that an operator's pause keeps is the target's own, for later.
+pub(super) fn access_of(db: &mut SqliteConnection, id: DestinationId) -> Result<Access, StoreError> {
     let (state, cause, until): (String, Option<String>, Option<i64>) = destination::table
         .find(id.0)
         .select((destination::state, destination::pause_cause, destination::paused_until))
         .first(db)?;
-    let cause = cause.unwrap_or_default();
-    let until = until.filter(|_| cause != OPERATOR).map(Timestamp);
-    Ok((state == "paused").then_some((cause, until)))
+    Ok(match state.as_str() {
+        "active" => Access::Open,
+        "paused" => {
+            let cause = cause.unwrap_or_default();
+            let until = until.filter(|_| cause != OPERATOR).map(Timestamp);
+            Access::Paused { cause, until }
+        }
+        _ => Access::Retired,
+    })
 }
 
 /// Keeps a pause, beside one that stands: what a person paused, only a person resumes, and the time that a target asked for outlives that.

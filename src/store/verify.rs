@@ -828,8 +828,11 @@ fn note_rewrites(tx: &mut Tx<'_>, id: i64, fields: &str, now: Timestamp) -> Resu
     let scope = super::holding::scope_of(tx.db, id)?;
     let mut state = super::holding::read(tx, &scope, id)?;
     let names: Vec<String> = from_json(fields.as_bytes())?;
-    for name in names.iter().filter(|name| !state.left.contains_key(*name)).cloned().collect::<Vec<_>>() {
-        state.rewrites(&name, now);
+    for name in names {
+        // What is left as it is was not written again.
+        if !state.left.contains_key(&name) {
+            state.rewrites(&name, now);
+        }
     }
     super::holding::keep(tx, &scope, id, &state)
 }

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use learnsync_sdk::{
     Account, Action, AfterUnknown, Change, Claim, Connector, ConnectorType, DeliveryError, Description, ErrorKind,
-    Fields, Learner, ListedPage, ListedRow, MatchRule, Observation, PersonMatch, Place, Receipt, Reference, Toolbox,
-    Value,
+    Fields, Learner, ListedPage, ListedRow, MatchRule, Observation, PersonMatch, Place, Receipt, Reference, RetryAfter,
+    Toolbox, Value,
 };
 
 use crate::{Fake, Fault, HeldRow, Proxy, Sample, Which};
@@ -64,6 +64,15 @@ pub(crate) fn wants_ok<T>(outcome: Result<T, DeliveryError>, what: &str) -> Chec
 /// The kinds that leave open whether anything happened, or say that nothing did.
 pub(crate) fn is_failure_of_target(kind: &ErrorKind) -> bool {
     matches!(kind, ErrorKind::Unavailable | ErrorKind::Ambiguous)
+}
+
+/// Wants the kind that a read's answer to a fault has: nothing was found out, and the daemon must know why.
+pub(crate) fn wants_kind_of<T: Debug>(outcome: &Result<T, DeliveryError>, fault: &Fault, at: &str) -> Checked {
+    wants_error(outcome, &format!("the kind of {fault:?}{at}"), |kind| match fault {
+        Fault::Answer { status: 401, .. } => *kind == ErrorKind::Unauthorized,
+        Fault::Answer { status: 429, .. } => matches!(kind, ErrorKind::Throttled(RetryAfter::For(_))),
+        _ => is_failure_of_target(kind),
+    })
 }
 
 /// One run's table of tools; `sample` changes from object to object.

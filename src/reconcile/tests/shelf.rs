@@ -28,12 +28,10 @@ use crate::pipeline::telling::Telling;
 use crate::pipeline::worker::{Turn, Work};
 use crate::reconcile::schedule::Schedule;
 use crate::reconcile::verify::Verify;
-use crate::store::tests::{HandClock, NOW, lms_id};
+use crate::store::tests::{HandClock, NOW, lms_id, open};
 use crate::store::view::View;
 use crate::store::view::runs::RunLine;
-use crate::store::{
-    DestinationSpec, NextSubject, Open, Read, RouteSpec, Store, Threading, Verify as Run, VerifyCounts,
-};
+use crate::store::{DestinationSpec, NextSubject, Read, RouteSpec, Store, Verify as Run, VerifyCounts};
 use crate::telemetry::Metrics;
 
 pub(crate) const HOUR_MS: i64 = 3_600_000;
@@ -227,15 +225,7 @@ pub(crate) struct World {
 pub(crate) async fn world(claims: &'static [Claim], policies: Policies) -> World {
     let folder = tempfile::tempdir().expect("a folder");
     let clock = HandClock::at(NOW);
-    let open = Open {
-        path: folder.path().to_owned(),
-        installation: "test".to_owned(),
-        threading: Threading::Inline,
-        clock: clock.clone(),
-        entropy: Arc::new(Generator::seeded(1)),
-        pages_max: None,
-    };
-    let store = Arc::new(open.open().expect("the store opens"));
+    let store = Arc::new(open(folder.path(), Arc::clone(&clock), 1));
     let route = RouteSpec { name: "done".to_owned(), mode: RouteMode::State, mapping_digest: "the mapping".to_owned() };
     let spec = DestinationSpec { name: "hr".to_owned(), connector: "shelf".to_owned(), routes: vec![route] };
     let topology = store.sync_topology(vec![spec]).await.expect("keeps the destinations");

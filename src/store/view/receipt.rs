@@ -4,6 +4,7 @@ use diesel::prelude::*;
 use serde::Serialize;
 
 use super::View;
+use crate::domain::digest::hex;
 use crate::domain::ids::SubjectId;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
@@ -117,10 +118,6 @@ impl View {
         };
         Ok(Some((receipt, proof)))
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

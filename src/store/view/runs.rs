@@ -25,7 +25,7 @@ pub struct RunList {
 pub struct RunLine {
     /// Its number.
     pub id: i64,
-    /// `sweep`, `backfill` or `verify`.
+    /// `sweep`, `backfill`, `verify` or `apply`.
     pub kind: String,
     /// The portal that it reads, or the destination.
     pub of: String,
@@ -91,10 +91,16 @@ impl View {
     /// # Errors
     /// The store failed.
     pub fn list_runs(&mut self, of: Option<&str>, limit: u32) -> Result<RunList, StoreError> {
-        let lines = self.runs_where(None)?;
-        let fitting: Vec<RunLine> = lines.into_iter().filter(|line| of.is_none_or(|of| of == line.of)).collect();
-        let total = i64::try_from(fitting.len()).unwrap_or(i64::MAX);
-        Ok(RunList { total, runs: fitting.into_iter().take(limit as usize).collect() })
+        let total = match of {
+            None => run::table.count().get_result(&mut self.db)?,
+            Some(name) => run::table
+                .left_join(portal::table.on(portal::id.nullable().eq(run::portal_id)))
+                .left_join(destination::table.on(destination::id.nullable().eq(run::destination_id)))
+                .filter(portal::name.nullable().eq(name).or(destination::name.nullable().eq(name)))
+                .count()
+                .get_result(&mut self.db)?,
+        };
+        Ok(RunList { total, runs: self.runs_where(None, of, limit)? })
     }
 
     /// One run, with its first findings; none if there is no such run.
@@ -102,7 +108,7 @@ impl View {
     /// # Errors
     /// The store failed.
     pub fn show_run(&mut self, id: i64, limit: u32) -> Result<Option<RunDetail>, StoreError> {
-        let Some(run) = self.runs_where(Some(id))?.pop() else { return Ok(None) };
+        let Some(run) = self.runs_where(Some(id), None, 1)?.pop() else { return Ok(None) };
         type Row = (
             String,
             String,
@@ -158,16 +164,17 @@ impl View {
         let mut found = BTreeMap::new();
         for (destination_id, id) in newest {
             let (Some(destination_id), Some(id)) = (destination_id, id) else { continue };
-            found.extend(self.runs_where(Some(id))?.pop().map(|line| (destination_id, line)));
+            found.extend(self.runs_where(Some(id), None, 1)?.pop().map(|line| (destination_id, line)));
         }
         Ok(found)
     }
 
-    fn runs_where(&mut self, id: Option<i64>) -> Result<Vec<RunLine>, StoreError> {
+    fn runs_where(&mut self, id: Option<i64>, of: Option<&str>, limit: u32) -> Result<Vec<RunLine>, StoreError> {
         let mut runs = run::table
             .left_join(portal::table.on(portal::id.nullable().eq(run::portal_id)))
             .left_join(destination::table.on(destination::id.nullable().eq(run::destination_id)))
             .order(run::id.desc())
+            .limit(limit.into())
             .select((
                 run::id,
                 run::kind,
@@ -182,6 +189,9 @@ impl View {
             .into_boxed();
         if let Some(id) = id {
             runs = runs.filter(run::id.eq(id));
+        }
+        if let Some(name) = of {
+            runs = runs.filter(portal::name.nullable().eq(name).or(destination::name.nullable().eq(name)));
         }
         let rows: Vec<RunRow> = runs.load(&mut self.db)?;
         rows.into_iter().map(line).collect()

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use learnsync_sdk::{Change, Claim, ErrorKind, ListedRow, Observation, Place, RetryAfter};
+use learnsync_sdk::{Change, Claim, ErrorKind, ListedRow, Observation, Place};
 
-use crate::bench::{Bench, Checked, ensure, fail, has, is_failure_of_target, skip, wants_error, wants_ok};
+use crate::bench::{
+    Bench, Checked, ensure, fail, has, is_failure_of_target, skip, wants_error, wants_kind_of, wants_ok,
+};
 use crate::checks::writing::{put_strangers, unchanged};
 use crate::{Fault, Which};
 
@@ -152,12 +154,11 @@ async fn fails_at_each_request(bench: &Bench<'_>, fault: &Fault) -> Checked {
         if bench.proxy.is_pending() {
             return ensure(nth > 1, || "it was listed without a request".to_owned());
         }
-        wants_error(&listed, &format!("the kind of {fault:?} at request {nth}"), |kind| match fault {
-            Fault::Answer { status: 401, .. } => *kind == ErrorKind::Unauthorized,
-            Fault::Answer { status: 429, .. } => matches!(kind, ErrorKind::Throttled(RetryAfter::For(_))),
-            Fault::Answer { status: 404, .. } => *kind == ErrorKind::Rejected || is_failure_of_target(kind),
-            _ => is_failure_of_target(kind),
-        })?;
+        // A target may refuse an object that it does not have.
+        let is_refused = matches!(&listed, Err(error) if error.kind == ErrorKind::Rejected);
+        if !(is_refused && matches!(fault, Fault::Answer { status: 404, .. })) {
+            wants_kind_of(&listed, fault, &format!(" at request {nth}"))?;
+        }
     }
     fail(format!("the list of one row needs more than {REQUESTS_MAX} requests"))
 }
