@@ -316,6 +316,14 @@ impl Deliver {
                 ended.push(park(due, Cause::Vanished, "the LMS no longer shows the fact, and it was never written"));
                 continue;
             }
+            if !due.is_wanted {
+                // What is to go needs no fields; and where nothing is, as a look may have shown, nothing is made to be removed.
+                match self.remove(work, due, route, remote_person) {
+                    Some(removal) => ready.push(removal),
+                    None => ended.push(as_held(due)),
+                }
+                continue;
+            }
             let mut rendered = route.mapping.render(&due.record, &work.learner, &references);
             if matches!(rendered, Rendered::Unmapped { .. }) {
                 // It may have been added to the target since the last list; if the list fails, the older one decides.
@@ -356,10 +364,28 @@ impl Deliver {
         Ok(ready)
     }
 
+    /// The removal of the row that a place holds, under whom it stands; none where the place is empty.
+    fn remove(&self, work: &LaneWork, due: &DueDelivery, route: &Route, remote_person: &str) -> Option<Ready> {
+        let change = Change {
+            object: route.object.clone(),
+            person: due.held_person.clone().unwrap_or_else(|| remote_person.to_owned()),
+            mark: self.destination.mark(&due.slot),
+            action: Action::Withdraw { row: due.held_row.clone()? },
+        };
+        let held = Held { person: remote_person.to_owned(), row: None, mapping: route.mapping_id, fields: None };
+        let fields_digest = digest_of(&Fields::new());
+        Some(Ready { due: due.clone(), person: work.person, change, step: Step::Settles(held), fields_digest })
+    }
+
     fn prepare(&self, work: &LaneWork, due: &DueDelivery, route: &Route, remote_person: &str, fields: Fields) -> Ready {
         let fields_digest = digest_of(&fields);
         let mark = self.destination.mark(&due.slot);
-        let held = |fields| Held { person: remote_person.to_owned(), row: None, mapping: route.mapping_id, fields };
+        let held = Held {
+            person: remote_person.to_owned(),
+            row: None,
+            mapping: route.mapping_id,
+            fields: Some(fields.clone()),
+        };
         let change = |person: &str, action| Change {
             object: route.object.clone(),
             person: person.to_owned(),
@@ -372,17 +398,14 @@ impl Deliver {
             {
                 (change(person, Action::Withdraw { row: row.clone() }), Step::Moves)
             }
-            (Some(row), _) if !due.is_wanted => {
-                (change(remote_person, Action::Withdraw { row: row.clone() }), Step::Settles(held(None)))
-            }
             (row, person) => {
                 // The row that we know is this person's; under another person it would be somebody else's.
                 let row = row.clone().filter(|_| person.as_deref() == Some(remote_person));
                 let idempotency_key = format!("{mark}:{}", hex(&due.fingerprint[..8]));
                 // What was left to somebody else in the row that we know is not written over; a new row gets everything.
-                let written = if row.is_some() { due.holding.without_left(&fields) } else { fields.clone() };
+                let written = if row.is_some() { due.holding.without_left(&fields) } else { fields };
                 let put = Action::Put { fields: written, row, idempotency_key };
-                (change(remote_person, put), Step::Settles(held(Some(fields))))
+                (change(remote_person, put), Step::Settles(held))
             }
         };
         Ready { due: due.clone(), person: work.person, change, step, fields_digest }

@@ -169,16 +169,29 @@ pub(super) fn is_old_enough_to_doubt(db: &mut SqliteConnection, delivery_id: i64
 /// A learner whom a restored ledger knows and the LMS does not: there is nothing to deliver anew. What the ledger says is held counts as held,
 /// and the rest waits until the LMS shows it. Should they come back, what was held is looked up under whom it stood before it is written.
 pub(super) fn trust_ledger(db: &mut SqliteConnection, person_id: i64) -> Result<(), StoreError> {
-    let waiting: Vec<(i64, i64, i64, Option<String>)> = delivery::table
+    type Row = (i64, i64, i64, Option<String>, String, Vec<u8>, Option<Vec<u8>>);
+    let waiting: Vec<Row> = delivery::table
         .filter(delivery::person_id.eq(person_id).and(delivery::due_at.is_not_null()))
-        .select((delivery::id, delivery::destination_id, delivery::due_at.assume_not_null(), delivery::held_row))
+        .select((
+            delivery::id,
+            delivery::destination_id,
+            delivery::due_at.assume_not_null(),
+            delivery::held_row,
+            delivery::wanted,
+            delivery::wanted_fingerprint,
+            delivery::held_fingerprint,
+        ))
         .load(db)?;
-    for (id, destination_id, due_at, held_row) in waiting {
+    for (id, destination_id, due_at, held_row, wanted, wanted_fingerprint, held_fingerprint) in waiting {
         super::queue::dequeue(db, destination_id, id, due_at)?;
-        let cause = held_row.is_none().then(|| Cause::Vanished.word());
+        let is_right = match wanted.as_str() {
+            "present" => held_row.is_some() && held_fingerprint == Some(wanted_fingerprint),
+            _ => held_row.is_none(),
+        };
+        let cause = (!is_right).then(|| Cause::Vanished.word());
         diesel::update(delivery::table.find(id))
             .set((
-                delivery::state.eq(if held_row.is_some() { "settled" } else { "parked" }),
+                delivery::state.eq(if is_right { "settled" } else { "parked" }),
                 delivery::cause.eq(cause),
                 delivery::due_at.eq(None::<i64>),
                 delivery::sending_epoch.eq(None::<i64>),

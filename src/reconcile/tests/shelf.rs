@@ -63,6 +63,8 @@ pub(crate) struct Rows {
     pub(crate) refuses: Option<String>,
     /// Every look fails like this.
     pub(crate) fails: Option<DeliveryError>,
+    /// What is removed goes, and the answer is lost.
+    pub(crate) loses_removals: bool,
 }
 
 pub(crate) struct Shelf(pub(crate) Arc<Mutex<Rows>>);
@@ -154,6 +156,9 @@ impl Connector for Shelf {
             Action::Withdraw { row } => {
                 rows.writes += 1;
                 rows.rows.remove(row);
+                if rows.loses_removals {
+                    return Err(DeliveryError::new(ErrorKind::Ambiguous, "the connection broke"));
+                }
                 Ok(Receipt { row: row.clone(), status: 200, words: "removed".to_owned(), wrote: true })
             }
         };

@@ -306,6 +306,27 @@ async fn a_fact_that_is_gone_is_withdrawn_only_where_the_policy_says_so_and_is_w
 }
 
 #[tokio::test]
+async fn a_removal_whose_answer_is_lost_is_looked_up_and_nothing_is_written_again() {
+    let world = world(LISTS, Policies { gone: GonePolicy::Withdraw, ..Policies::default() }).await;
+    world.read(0..40, |learner| vec![completion(learner, 0)]).await;
+    world.deliver().await;
+    for _ in 0..2 {
+        world.read(0..40, |learner| (learner > 0).then(|| completion(learner, 0)).into_iter().collect()).await;
+        world.clock.later(7 * HOUR_MS);
+    }
+    world.rows().loses_removals = true;
+    let (counts, held) = world.verify().await;
+    assert_eq!((counts.withdrawals, held), (1, None));
+    world.deliver().await;
+    world.clock.later(HOUR_MS);
+    world.deliver().await;
+    let writes = world.rows().writes;
+    assert_eq!((world.rows().rows.len(), writes), (39, 41), "40 written, one removed, and that is all");
+    let (after, _) = world.verify().await;
+    assert_eq!((after.in_sync, world.findings().len()), (40, 0), "an empty place is as it should be");
+}
+
+#[tokio::test]
 async fn more_withdrawals_than_the_limit_are_held() {
     let world = world(LISTS, Policies { gone: GonePolicy::Withdraw, ..Policies::default() }).await;
     world.read(0..400, |learner| vec![completion(learner, 0)]).await;

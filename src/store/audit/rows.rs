@@ -1,6 +1,7 @@
 //! The checks that need no key: each is a query for the rows that break a promise.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use diesel::connection::DefaultLoadingMode;
 use diesel::prelude::*;
@@ -23,14 +24,22 @@ pub(super) fn pages(db: &mut SqliteConnection, tally: &mut Tally) -> Result<(), 
 /// An index that is gone is no damage to SQLite: all is found as before, in a while.
 pub(super) fn schema(db: &mut SqliteConnection, tally: &mut Tally) -> Result<(), StoreError> {
     let named = "select type || ' ' || name as what from sqlite_master where name not like 'sqlite_%' order by rowid";
-    let mut fresh = connect(Path::new(":memory:"))?;
-    migrate(&mut fresh)?;
-    let wanted: Vec<Finding> = diesel::sql_query(named).load(&mut fresh)?;
+    // What the migrations make does not change while a program runs.
+    static WANTED: OnceLock<Vec<String>> = OnceLock::new();
+    let wanted = match WANTED.get() {
+        Some(wanted) => wanted,
+        None => {
+            let mut fresh = connect(Path::new(":memory:"))?;
+            migrate(&mut fresh)?;
+            let wanted: Vec<Finding> = diesel::sql_query(named).load(&mut fresh)?;
+            WANTED.get_or_init(|| wanted.into_iter().map(|wanted| wanted.what).collect())
+        }
+    };
     let found: Vec<Finding> = diesel::sql_query(named).load(db)?;
     for wanted in wanted {
         tally.rows += 1;
-        if !found.iter().any(|found| found.what == wanted.what) {
-            tally.found(|| format!("{} is missing", wanted.what));
+        if !found.iter().any(|found| found.what == *wanted) {
+            tally.found(|| format!("{wanted} is missing"));
         }
     }
     Ok(())

@@ -29,6 +29,16 @@ async fn due(ledger: &Ledger) -> Option<Box<ClaimedLane>> {
     }
 }
 
+/// The LMS is read for whoever is dirty, and knows nobody of that id.
+async fn shows_nobody(ledger: &Ledger) {
+    let NextSubject::Dirty(claimed) = ledger.store.next_subject("main").await.expect("claims") else {
+        panic!("nobody is dirty")
+    };
+    let records = ReadRecords { records: Vec::new(), complete: BTreeSet::new() };
+    let read = Read { started_at: Timestamp(ledger.clock_ms()), learner: None, records, changes_at: None };
+    ledger.store.complete_refresh(claimed, read, |_| Vec::new()).await.expect("is kept");
+}
+
 /// A learner of whom the target holds a row, under `p1`.
 async fn held() -> Ledger {
     let ledger = Ledger::new().await;
@@ -75,12 +85,7 @@ async fn who_comes_back_after_a_restore_is_looked_up_first() {
     let ledger = restored(held().await).await;
     ledger.store.end_pause(ledger.hr.id).await.expect("ends");
     // Just then the LMS shows nobody of that id: what the ledger says is held counts as held.
-    let NextSubject::Dirty(claimed) = ledger.store.next_subject("main").await.expect("claims") else {
-        panic!("is dirty")
-    };
-    let records = ReadRecords { records: Vec::new(), complete: BTreeSet::new() };
-    let read = Read { started_at: Timestamp(ledger.clock_ms()), learner: None, records, changes_at: None };
-    ledger.store.complete_refresh(claimed, read, |_| Vec::new()).await.expect("is kept");
+    shows_nobody(&ledger).await;
     assert_eq!(ledger.states(), ["settled"]);
     ledger.later(3_600_000);
     ledger.completes(1, "Ana", "Nowak").await;
@@ -88,6 +93,22 @@ async fn who_comes_back_after_a_restore_is_looked_up_first() {
     let looked = &lane.work.due[0];
     assert!(looked.is_uncertain, "it would be written without a look");
     assert_eq!(looked.sending_person.as_deref(), Some("p1"));
+}
+
+#[tokio::test]
+async fn what_was_to_be_written_to_somebody_who_is_not_shown_after_a_restore_does_not_count_as_held() {
+    let ledger = held().await;
+    ledger.completes(1, "Ana", "Nowak").await;
+    assert_eq!(ledger.states(), ["pending"], "the row holds older facts");
+    let ledger = restored(ledger).await;
+    ledger.store.end_pause(ledger.hr.id).await.expect("ends");
+    shows_nobody(&ledger).await;
+    assert_eq!(ledger.states(), ["parked"]);
+    ledger.later(3_600_000);
+    ledger.hook(1).await;
+    ledger.read(1, ReadRecords { records: Vec::new(), complete: BTreeSet::new() }).await;
+    let lane = due(&ledger).await.expect("they are back");
+    assert!(lane.work.due[0].is_uncertain, "it would be written without a look");
 }
 
 #[tokio::test]
