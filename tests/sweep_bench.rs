@@ -22,7 +22,7 @@ use learnsync::lms::{Bulk, BulkPage, Lms};
 use learnsync::pipeline::portal::Portal;
 use learnsync::pipeline::worker::{Turn, Work};
 use learnsync::reconcile::schedule::Schedule;
-use learnsync::reconcile::sweep::{Ask, Sweep};
+use learnsync::reconcile::sweep::{Ask, Lists, Sweep};
 use learnsync::store::{ALL_LEARNERS, ListPage, Open, ShownRow, StagedRow, Store, Threading};
 use learnsync_sdk::RecordKind;
 
@@ -251,7 +251,7 @@ async fn a_sweep_by_lists_finds_what_changed_and_says_what_it_cost() {
         backfill: Arc::default(),
         lists: Vec::new(),
         under_way: AtomicBool::new(false),
-        plan: tokio::sync::Mutex::default(),
+        known: Lists::default(),
     };
     let (mut ratios, mut cpu_ratios) = (Vec::new(), Vec::new());
     println!("{learners} learners, {courses} courses, {enrolments} enrolments: {rows} rows are kept of {pages} pages");

@@ -28,7 +28,7 @@ use crate::pipeline::worker::{Bell, Work};
 use crate::reconcile::apply::Apply;
 use crate::reconcile::backfill::Backfill;
 use crate::reconcile::schedule::Schedule;
-use crate::reconcile::sweep::{Asked, Sweep};
+use crate::reconcile::sweep::{Asked, Lists, Sweep};
 use crate::reconcile::verify::Verify;
 use crate::store::{RouteRows, Store};
 use crate::telemetry::Metrics;
@@ -328,7 +328,7 @@ impl Assembly<'_> {
                 backfill: Arc::clone(&bells.backfills[number]),
                 lists: lists.clone(),
                 under_way: AtomicBool::new(false),
-                plan: tokio::sync::Mutex::default(),
+                known: Lists::default(),
             };
             steps.push((Arc::new(sweep), Arc::clone(&bells.sweeps[number])));
         }

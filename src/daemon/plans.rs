@@ -35,7 +35,9 @@ pub(super) async fn apply(desk: &Desk, path: &Path, canary: Option<u64>) -> anyh
     }
     let destination = fitting(running, &head)?;
     match desk.store.prior_apply(seal.clone()).await.context("look whether it was applied")? {
-        Prior::Ended(run) => bail!("{} was applied already, by run {run}: `learnsync runs show {run}`", path.display()),
+        Prior::Ended(run) => {
+            bail!("{} was applied already, or given up, by run {run}: `learnsync runs show {run}`", path.display())
+        }
         Prior::Begun(run) if run.held.is_some() => {
             bail!("run {} of this plan is held: `learnsync runs show {}` says why", run.id, run.id)
         }
@@ -61,7 +63,7 @@ pub(super) async fn apply(desk: &Desk, path: &Path, canary: Option<u64>) -> anyh
         desk.store.drop_apply(run).await.context("forget the plan")?;
         return Err(because);
     }
-    let progress = ApplyProgress { lines, canary, ..ApplyProgress::default() };
+    let progress = ApplyProgress { lines, canary, mappings: head.mappings.clone(), ..ApplyProgress::default() };
     desk.store.start_apply(run, seal, progress).await.context("start the plan")?;
     ring(running, &head.destination);
     let first = canary.filter(|canary| *canary < lines).map_or(lines, |canary| canary);

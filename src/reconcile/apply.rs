@@ -8,9 +8,9 @@ use tracing::{info, warn};
 
 use crate::domain::delivery::Cause;
 use crate::domain::time::Clock;
-use crate::pipeline::destination::Destination;
+use crate::pipeline::destination::{Destination, Route};
 use crate::pipeline::worker::{Bell, Turn, Work};
-use crate::store::{Apply as Run, Store, StoreError};
+use crate::store::{Apply as Run, ApplyProgress, Store, StoreError};
 
 /// So many lines are made due at once, and then all lines of the last person among them.
 pub const LINES_DUE: u64 = 50;
@@ -50,8 +50,14 @@ impl Work for Apply {
         let progress = run.progress.clone();
         let name = &self.destination.name;
         if progress.released >= progress.lines {
-            info!(destination = name, run = %run.id, "The plan was applied to {name}: {} places", progress.lines);
-            self.store.finish_apply(run.id, progress).await?;
+            let lines = progress.lines;
+            self.store.finish_apply(run.id, progress, None).await?;
+            info!(destination = name, run = %run.id, "The plan was applied to {name}: {lines} places");
+            return Ok(Turn::Worked);
+        }
+        if let Some(because) = self.is_of_another_mapping(&progress) {
+            warn!(destination = name, run = %run.id, "The plan is given up: {because}");
+            self.store.finish_apply(run.id, progress, Some(because)).await?;
             return Ok(Turn::Worked);
         }
         if progress.canary.is_some_and(|canary| progress.released >= canary) {
@@ -59,8 +65,8 @@ impl Work for Apply {
                 "the canary is written, {} of {} places; `learnsync apply` with the same file writes the others",
                 progress.released, progress.lines
             );
-            info!(destination = name, run = %run.id, "{because}");
             self.store.hold_apply(run.id, "paused", &because, progress).await?;
+            info!(destination = name, run = %run.id, "{because}");
             return Ok(Turn::Worked);
         }
         self.store.release_planned(&run, LINES_DUE).await?;
@@ -70,6 +76,17 @@ impl Work for Apply {
 }
 
 impl Apply {
+    /// Why what is left of a plan would be written otherwise than it says.
+    fn is_of_another_mapping(&self, progress: &ApplyProgress) -> Option<String> {
+        let is_other =
+            |route: &&Route| progress.mappings.get(&route.name).is_some_and(|digest| digest != route.mapping.digest());
+        let route = self.destination.routes.values().find(is_other)?;
+        Some(format!(
+            "the mapping of the route {} changed after {} of {} places; `learnsync plan` makes a new one",
+            route.name, progress.released, progress.lines
+        ))
+    }
+
     /// Something is parked for a cause that nobody said yes to: the rest waits for a person.
     async fn stop_if_new(&self, run: &mut Run, causes: Vec<String>) -> Result<Option<Turn>, StoreError> {
         let known = |cause: &str| run.progress.known_causes.iter().any(|known| known == cause);

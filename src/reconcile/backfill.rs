@@ -180,7 +180,7 @@ impl Backfill {
             true => progress.reading.clone(),
             false => ListReading { page: number, ..ListReading::of(list) },
         };
-        let reading = self.store.keep_page(&self.portal.name, reading, list_page(page)).await?;
+        let reading = self.store.keep_page(&self.portal.name, reading, list_page(page.clone())).await?;
         Ok(Progress { reading, ..progress })
     }
 
@@ -232,12 +232,9 @@ fn staged(page: BulkPage) -> Vec<StagedRow> {
 }
 
 /// A page as it is compared with what the list showed the last time.
-pub(super) fn list_page(page: &BulkPage) -> ListPage {
-    let rows = page.rows.iter().map(|row| ShownRow {
-        learner: row.learner_id.clone(),
-        row_id: row.row_id.clone(),
-        row: row.row.clone(),
-    });
+pub(super) fn list_page(page: BulkPage) -> ListPage {
+    let rows = page.rows.into_iter();
+    let rows = rows.map(|row| ShownRow { learner: row.learner_id, row_id: row.row_id, row: row.row });
     ListPage { rows: rows.collect(), total: page.total, is_last: !page.more, is_whole: page.is_whole }
 }
 

@@ -5,6 +5,7 @@ pub mod backfill;
 mod by_lists;
 pub mod drift;
 pub mod guard;
+pub mod plan;
 pub mod schedule;
 pub mod sweep;
 pub mod verify;

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use async_trait::async_trait;
-use tokio::sync::Mutex;
 use tracing::{info, warn};
 
 use super::by_lists::Step;
@@ -18,11 +17,13 @@ use crate::domain::ids::DestinationId;
 use crate::domain::lane::Lane;
 use crate::domain::subject::SubjectKind;
 use crate::domain::time::{Clock, Timestamp};
-use crate::lms::{BulkPlan, LearnerPage, LmsError};
+use crate::lms::{LearnerPage, LmsError};
 use crate::pipeline::portal::Portal;
 use crate::pipeline::retry::backoff_ms;
 use crate::pipeline::worker::{Bell, Turn, Work};
 use crate::store::{ByLists, Store, StoreError, Sweep as Run, SweepCounts};
+
+pub use super::by_lists::Lists;
 
 /// The wait after a page could not be read, at least.
 const FAILED_MS: i64 = 10_000;
@@ -90,8 +91,8 @@ pub struct Sweep {
     pub lists: Vec<SubjectKind>,
     /// Whether a run is under way; then its next page is read, whatever the schedule says.
     pub under_way: AtomicBool,
-    /// What whole lists there are, once this run has asked.
-    pub plan: Mutex<Option<Arc<BulkPlan>>>,
+    /// What this life knows of the lists that it reads.
+    pub known: Lists,
 }
 
 /// Why a step was not made.
@@ -186,7 +187,7 @@ impl Sweep {
             None => Ok(None),
         };
         match step {
-            Ok(Some(Step::Page(lists, page))) => self.keep_list_page(run, lists, page).await,
+            Ok(Some(Step::Page(lists, page))) => self.keep_list_page(bulk, run, lists, page).await,
             Ok(Some(Step::End(lists))) => self.finish_lists(run, &lists).await,
             Ok(None) => self.next_learners(run.clone()).await,
             Err(Stop::Lms(error @ (LmsError::Forbidden(_) | LmsError::Misunderstood(_)))) => {
@@ -271,7 +272,7 @@ impl Sweep {
             // Rows moved between pages while we read: whoever fell through is found by the next sweep.
             info!(portal = self.portal.name, first = ?total_first, last = ?total_last, "Learners came or went during the sweep");
         }
-        *self.plan.lock().await = None;
+        self.known.forget().await;
         self.under_way.store(false, Ordering::SeqCst);
         Ok(self.store.finish_sweep(run.id, true).await?)
     }
@@ -344,7 +345,7 @@ mod tests {
             backfill: Arc::default(),
             lists: vec![SubjectKind::Courses],
             under_way: AtomicBool::new(false),
-            plan: Mutex::default(),
+            known: Lists::default(),
         }
     }
 

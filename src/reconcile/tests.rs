@@ -9,7 +9,7 @@ use chrono_tz::Tz;
 use learnsync_sdk::{Learner, RecordKind};
 
 use super::schedule::Schedule;
-use super::sweep::Sweep;
+use super::sweep::{Lists, Sweep};
 use crate::domain::chance::Generator;
 use crate::domain::drift::{GonePolicy, Policies};
 use crate::domain::record::{ReadRecords, Record};
@@ -148,7 +148,7 @@ impl Nights {
             backfill: Arc::default(),
             lists: Vec::new(),
             under_way: AtomicBool::new(false),
-            plan: tokio::sync::Mutex::default(),
+            known: Lists::default(),
         }
     }
 

@@ -367,6 +367,7 @@ impl Verify {
         if let Some(cause) = &cause {
             warn!(destination = name, run = %run.id, "Verify of {name}: {cause}");
         }
+        self.store.finish_verify(run.id, adds_up, cause).await?;
         info!(
             destination = name,
             run = %run.id,
@@ -381,7 +382,6 @@ impl Verify {
             counts.parked,
             counts.deliveries
         );
-        self.store.finish_verify(run.id, adds_up, cause).await?;
         Ok(Turn::Worked)
     }
 

@@ -1,5 +1,7 @@
 //! Plans' use cases: the lines of a plan file are staged, checked against what the ledger knows now, and made due a few at a time.
 
+use std::collections::BTreeMap;
+
 use diesel::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +32,8 @@ pub struct ApplyProgress {
     pub known_causes: Vec<String>,
     /// Deliveries that were parked.
     pub parked: u64,
+    /// The mapping of each route that it was made for, by its digest.
+    pub mappings: BTreeMap<String, String>,
 }
 
 /// A plan that is being applied.
@@ -313,20 +317,26 @@ impl Store {
             .await
     }
 
-    /// All of a plan was applied.
+    /// All of a plan was applied, or it is given up because of this.
     ///
     /// # Errors
     /// The store failed.
-    pub async fn finish_apply(&self, id: RunId, progress: ApplyProgress) -> Result<(), StoreError> {
+    pub async fn finish_apply(
+        &self,
+        id: RunId,
+        progress: ApplyProgress,
+        because: Option<String>,
+    ) -> Result<(), StoreError> {
         let now = self.clock.now();
+        let state = if because.is_some() { "failed" } else { "done" };
         while self.writer.run("forget_planned", move |tx| forget_planned(tx.db, id)).await? > 0 {}
         self.writer
             .run("finish_apply", move |tx| {
                 diesel::update(run::table.find(id.0))
                     .set((
-                        run::state.eq("done"),
+                        run::state.eq(state),
                         run::finished_at.eq(now.0),
-                        run::cause.eq(None::<String>),
+                        run::cause.eq(because),
                         run::counts.eq(as_text(&progress)),
                     ))
                     .execute(tx.db)?;

@@ -352,7 +352,7 @@ impl World {
             backfill: Arc::default(),
             lists: Vec::new(),
             under_way: AtomicBool::new(false),
-            plan: tokio::sync::Mutex::default(),
+            known: Lists::default(),
         };
         let backfill = Backfill {
             portal,

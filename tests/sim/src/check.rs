@@ -427,13 +427,15 @@ fn held(mark: &str, planned: &Planned, record: &RecordView, person: &str, wrong:
             let mut fields = row.fields.clone();
             fields.remove("mapping");
             let mut wanted = expected(planned, &record.facts);
+            // Where nothing is listed nobody sees where it went: it is missing, and the upsert brings it back.
+            let is_left = target.was_moved(mark) && stays(planned.when_listed(policies.moved, policies.missing));
             // What was taken for right stays until the fact says something else than what we had written.
             let adopted =
                 |name: &str, ours: &Value| policies.of_field(name) == Policy::Adopt && wanted.get(name) == Some(ours);
             let kept: Vec<String> = row
                 .theirs
                 .iter()
-                .filter(|(name, ours)| !is_put_right || adopted(name, ours))
+                .filter(|(name, ours)| !is_put_right || is_left || adopted(name, ours))
                 .map(|(name, _)| name.clone())
                 .collect();
             for name in kept {
@@ -443,8 +445,6 @@ fn held(mark: &str, planned: &Planned, record: &RecordView, person: &str, wrong:
             if fields != wanted {
                 wrong("the target holds what is settled", format!("{fields:?} instead of {wanted:?}"));
             }
-            // Where nothing is listed nobody sees where it went: it is missing, and the upsert brings it back.
-            let is_left = target.was_moved(mark) && stays(planned.when_listed(policies.moved, policies.missing));
             if row.person != person && !is_left {
                 wrong("the row is the right person's", format!("{} instead of {person}", row.person));
             }

@@ -593,18 +593,28 @@ impl Target {
                     made_ms: self.world.clock.true_ms(),
                 };
                 if let Some(id) = place {
+                    let is_ours = |(other, row): (&u64, &Row)| {
+                        *other != id && row.mark == wanted.mark && row.origin == Origin::Ours
+                    };
+                    // Who finds a copy where the row stood before somebody moved it takes it for the row.
+                    if was_moved && state.rows.get(&id).is_some_and(|row| row.origin == Origin::Copied) {
+                        let moved = state.rows.iter_mut().find(|(other, row)| is_ours((*other, &**row)));
+                        if let Some((_, row)) = moved {
+                            row.origin = Origin::Copied;
+                        }
+                    }
                     // Where only a copy is left it is the row.
-                    let is_only_one = state.rows.values().filter(|row| row.mark == wanted.mark).count() == 1;
+                    let has_another = state.rows.iter().any(is_ours);
                     let row = state.rows.get_mut(&id).expect("was just found");
-                    let origin = if is_only_one { Origin::Ours } else { row.origin };
+                    let origin = if has_another { row.origin } else { Origin::Ours };
                     let is_same = row.fields == *fields && row.person == change.person;
                     // What is not sent stays as somebody left it.
                     let left = std::mem::take(&mut row.theirs);
                     let theirs: BTreeMap<String, Value> =
                         left.into_iter().filter(|(name, _)| !fields.contains_key(name)).collect();
                     let mut wanted = Row { origin, made_ms: row.made_ms, ..wanted };
-                    for name in theirs.keys() {
-                        wanted.fields.extend(row.fields.remove_entry(name));
+                    for (name, value) in std::mem::take(&mut row.fields) {
+                        wanted.fields.entry(name).or_insert(value);
                     }
                     *row = Row { theirs, ..wanted };
                     return receipt(id, 200, !is_same);
