@@ -52,7 +52,7 @@ pub fn reach(name: &str) {
 pub fn reach(_name: &str) {}
 
 /// Promises that tests break on purpose, to prove that they would notice; see `is_broken_on_purpose`.
-pub const PROMISES: [&str; 12] = [
+pub const PROMISES: [&str; 15] = [
     "commit",
     "lookup",
     "settle",
@@ -65,6 +65,9 @@ pub const PROMISES: [&str; 12] = [
     "guess",
     "pace",
     "quiet",
+    "shadow",
+    "guard",
+    "removal",
 ];
 
 #[cfg(debug_assertions)]

@@ -516,7 +516,7 @@ pub struct SourceConfig {
     pub table: BTreeMap<String, String>,
     /// A kind of reference data; the course finds it as `references.<kind>` says.
     pub reference: Option<String>,
-    /// What happens when the record has no value.
+    /// What happens when the record has no value: `keep` leaves the field as it is, unless an earlier value was ours: that is blanked; `clear` blanks it in any case; `park` sets the record aside.
     pub when_missing: WhenMissing,
 }
 
@@ -569,7 +569,7 @@ impl SourceConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenMissing {
-    /// Leave the target's field alone.
+    /// Leave the target's field alone, but blank out what we wrote there ourselves.
     #[default]
     Keep,
     /// Blank the target's field out.

@@ -297,7 +297,7 @@ pub static SETTINGS: &[Setting] = &[
     ),
     default(
         "destinations.<destination>.routes.<route>.fields.<field>.when_missing",
-        "What happens when the record has no value.",
+        "What happens when the record has no value: `keep` leaves the field as it is, unless an earlier value was ours: that is blanked; `clear` blanks it in any case; `park` sets the record aside.",
         "\"keep\"",
     )
     .limit("`keep`, `clear`, `park`").of(Type::Word(&["keep", "clear", "park"])),

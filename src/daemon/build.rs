@@ -161,15 +161,16 @@ impl BuiltDestination {
                 (row.id, ready)
             })
             .collect();
+        let is_shadow = self.is_shadow && !fail_point::is_broken_on_purpose("shadow");
         Destination {
             name: self.name.clone(),
             id: rows.id,
-            connector: match self.is_shadow {
+            connector: match is_shadow {
                 true => Arc::new(ReadOnly(Arc::clone(&self.connector))),
                 false => Arc::clone(&self.connector),
             },
             description: self.description.clone(),
-            is_shadow: self.is_shadow,
+            is_shadow,
             routes,
             match_rules: self.match_rules.clone(),
             installation: installation.to_owned(),

@@ -107,6 +107,12 @@ impl Mapping {
             .collect()
     }
 
+    /// Whether it fills a field of this name.
+    #[must_use]
+    pub fn fills(&self, name: &str) -> bool {
+        self.fields.iter().any(|field| field.name == name)
+    }
+
     /// Turns a record into fields.
     #[must_use]
     pub fn render(&self, record: &Record, learner: &Learner, references: &ReferenceTable) -> Rendered {

@@ -15,7 +15,7 @@ use super::breaker::PROBE_MS;
 use super::destination::{Destination, PauseEnd, Route};
 use super::gatekeeper::Gatekeeper;
 use super::pace::Slot;
-use super::preview::digest_of;
+use super::preview::{digest_of, with_blanks};
 use super::retry::{Circumstances, Decision, During, decide};
 use super::telling::When;
 use super::worker::{Bell, Turn, Work};
@@ -316,7 +316,7 @@ impl Deliver {
                 ended.push(park(due, Cause::Vanished, "the LMS no longer shows the fact, and it was never written"));
                 continue;
             }
-            if !due.is_wanted {
+            if !due.is_wanted && !(due.held_row.is_none() && fail_point::is_broken_on_purpose("removal")) {
                 // What is to go needs no fields; and where nothing is, as a look may have shown, nothing is made to be removed.
                 match self.remove(work, due, route, remote_person) {
                     Some(removal) => ready.push(removal),
@@ -378,6 +378,9 @@ impl Deliver {
     }
 
     fn prepare(&self, work: &LaneWork, due: &DueDelivery, route: &Route, remote_person: &str, fields: Fields) -> Ready {
+        // The row that we know is this person's; under another person it would be somebody else's.
+        let row = due.held_row.clone().filter(|_| due.held_person.as_deref() == Some(remote_person));
+        let fields = if row.is_some() { with_blanks(route, &due.holding, fields) } else { fields };
         let fields_digest = digest_of(&fields);
         let mark = self.destination.mark(&due.slot);
         let held = Held {
@@ -398,9 +401,7 @@ impl Deliver {
             {
                 (change(person, Action::Withdraw { row: row.clone() }), Step::Moves)
             }
-            (row, person) => {
-                // The row that we know is this person's; under another person it would be somebody else's.
-                let row = row.clone().filter(|_| person.as_deref() == Some(remote_person));
+            (_, _) => {
                 let idempotency_key = format!("{mark}:{}", hex(&due.fingerprint[..8]));
                 // What was left to somebody else in the row that we know is not written over; a new row gets everything.
                 let written = if row.is_some() { due.holding.without_left(&fields) } else { fields };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use learnsync_sdk::{Fields, Learner};
+use learnsync_sdk::{Fields, Learner, Value};
 use sha2::{Digest, Sha256};
 
 use super::destination::Route;
@@ -39,6 +39,18 @@ pub fn digest_of(fields: &Fields) -> Vec<u8> {
     Sha256::digest(serde_json::to_vec(fields).expect("fields are plain data")).to_vec()
 }
 
+/// What is to stand in a row that we wrote before: what the mapping makes, and nothing in fields that we filled and of which it makes nothing any
+/// more. An expiry that the newer record does not have must not stay.
+#[must_use]
+pub fn with_blanks(route: &Route, holding: &Holding, mut fields: Fields) -> Fields {
+    for name in holding.written.iter().flat_map(Fields::keys) {
+        if route.mapping.fills(name) && !fields.contains_key(name) {
+            fields.insert(name.clone(), Value::Null);
+        }
+    }
+    fields
+}
+
 /// What writing a place anew would change. `held` is the digest of the fields that it is known to hold, `shown` what it was seen to hold.
 #[must_use]
 pub fn preview(
@@ -49,7 +61,7 @@ pub fn preview(
     shown: Option<&Fields>,
 ) -> Preview {
     let fields = match route.mapping.render(record, learner, references) {
-        Rendered::Fields(fields) => fields,
+        Rendered::Fields(fields) => with_blanks(route, holding, fields),
         Rendered::Unmapped { kind, course } => return Preview::Refused(Cause::Unmapped { kind, course }),
         Rendered::Missing { field } => return Preview::Refused(Cause::MissingField(field)),
         Rendered::Failed { field, .. } => return Preview::Refused(Cause::MappingFailed(field)),

@@ -39,8 +39,15 @@ pub enum PlanError {
     #[error("list the target's reference data: {0}")]
     References(DeliveryError),
     /// The target may not be asked now.
-    #[error("the destination is paused")]
-    Paused,
+    #[error("{name} is paused ({cause}){}: nothing is asked of it until then; `learnsync status` tells more", until_words(.until))]
+    Paused {
+        /// The destination.
+        name: String,
+        /// Why.
+        cause: String,
+        /// Until when; none when a person must end it.
+        until: Option<Timestamp>,
+    },
     /// The target could not be read back.
     #[error("read back what the target holds: {0}")]
     Observed(DeliveryError),
@@ -53,6 +60,10 @@ pub enum PlanError {
     /// The file could not be written.
     #[error("write {}", .0.display())]
     Written(PathBuf, #[source] std::io::Error),
+}
+
+fn until_words(until: &Option<Timestamp>) -> String {
+    until.map(|until| format!(" until {until}")).unwrap_or_default()
 }
 
 /// What a plan comes to.
@@ -131,8 +142,13 @@ impl<'a> Planner<'a> {
     /// # Errors
     /// The store or the target cannot be read, or the file cannot be written.
     pub async fn plan(mut self, path: &Path, clock: &dyn Clock) -> Result<PlanReport, PlanError> {
+        self.may_ask(clock.now())?;
         let references = self.destination.reference_table(clock).await.map_err(PlanError::References)?;
-        let references = references.ok_or(PlanError::Paused)?;
+        let Some(references) = references else {
+            let paused =
+                PlanError::Paused { name: self.report.destination, cause: "a moment ago".to_owned(), until: None };
+            return Err(paused);
+        };
         let mut file = PlanFile::create(path, self.head(clock.now()))?;
         let (mut after, mut persons) = (0, 0_u64);
         loop {
@@ -160,6 +176,18 @@ impl<'a> Planner<'a> {
             self.report.file = Some(path.to_owned());
         }
         Ok(self.report)
+    }
+
+    /// Whether the target may be asked, if it has to be.
+    fn may_ask(&mut self, now: Timestamp) -> Result<(), PlanError> {
+        let routes = self.destination.routes.values();
+        let asks = self.is_observed || routes.into_iter().any(|route| !route.mapping.reference_kinds().is_empty());
+        match self.view.pause_of(self.destination.id, now)? {
+            Some((cause, until)) if asks => {
+                Err(PlanError::Paused { name: self.destination.name.clone(), cause, until })
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn head(&self, made_at: Timestamp) -> PlanHead {

@@ -327,6 +327,37 @@ async fn a_removal_whose_answer_is_lost_is_looked_up_and_nothing_is_written_agai
 }
 
 #[tokio::test]
+async fn a_value_that_a_fact_has_no_more_goes_from_its_row_and_what_somebody_entered_there_stays() {
+    let world = world(LISTS, Policies::default()).await;
+    let without = |learner| vec![Record { valid_until: None, score: None, ..completion(learner, 0) }];
+    world.read(0..2, |learner| if learner == 0 { vec![completion(0, 0)] } else { without(1) }).await;
+    world.deliver().await;
+    world.set(1, 0, "score", Value::Number(7.0));
+    // Both are corrected, so that both are written again.
+    let later = |learner| vec![Record { title: "Later".to_owned(), ..without(learner).remove(0) }];
+    world.read(0..2, later).await;
+    world.deliver().await;
+    let shown = |learner: u32| {
+        let rows = world.rows();
+        let id = rows.with_mark(&format!("p{learner:012}"), &format!("{OURS}{}", slot(learner, 0))).remove(0);
+        rows.rows[&id].fields.clone()
+    };
+    let (ours, theirs) = (shown(0), shown(1));
+    assert_eq!(
+        (&ours["expires"], &ours["score"]),
+        (&Value::Null, &Value::Null),
+        "an expiry of before would be believed"
+    );
+    assert_eq!((theirs.get("expires"), &theirs["score"]), (None, &Value::Number(7.0)));
+    let (counts, _) = world.verify().await;
+    assert_eq!((counts.in_sync, counts.to_write), (2, 0), "and so it is right");
+    world.read(0..2, later).await;
+    let writes = world.rows().writes;
+    world.deliver().await;
+    assert_eq!(world.rows().writes, writes, "nothing new is nothing to write");
+}
+
+#[tokio::test]
 async fn more_withdrawals_than_the_limit_are_held() {
     let world = world(LISTS, Policies { gone: GonePolicy::Withdraw, ..Policies::default() }).await;
     world.read(0..400, |learner| vec![completion(learner, 0)]).await;

@@ -186,6 +186,24 @@ impl View {
         }))
     }
 
+    /// Why nobody may ask a destination anything now, and until when; none when one may.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn pause_of(
+        &mut self,
+        destination_id: DestinationId,
+        now: Timestamp,
+    ) -> Result<Option<(String, Option<Timestamp>)>, StoreError> {
+        let (state, cause, until): (String, Option<String>, Option<i64>) = destination::table
+            .find(destination_id.0)
+            .select((destination::state, destination::pause_cause, destination::paused_until))
+            .first(&mut self.db)?;
+        let until = until.map(Timestamp);
+        let is_over = until.is_some_and(|until| until <= now);
+        Ok((state == "paused" && !is_over).then(|| (cause.unwrap_or_default(), until)))
+    }
+
     /// How long the newest writes to a destination took on average, in milliseconds; none where nothing was written.
     ///
     /// # Errors

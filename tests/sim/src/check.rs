@@ -61,6 +61,12 @@ pub(crate) fn settled(folder: &Path, destination: &str) -> BTreeSet<String> {
     rows.filter_map(|row| row.cause).map(|slot| mark_of(&slot)).collect()
 }
 
+/// The runs of plans that are held.
+pub(crate) fn held_plans(folder: &Path) -> Vec<i64> {
+    let query = "select '' as word, null as cause, id as count from run where kind = 'apply' and state = 'held'";
+    counted(folder, query).into_iter().map(|row| row.count).collect()
+}
+
 /// Which account the ledger knows behind each destination; none for one that was never asked.
 pub(crate) fn accounts(folder: &Path) -> BTreeMap<String, u32> {
     let rows =
@@ -326,7 +332,8 @@ fn delivered(play: &Play, planned: &Planned, known: &LearnerView, record: &Recor
                         play.person(&target.name, &known.lms_id).unwrap_or_else(|| target.person_of(&external_id));
                     // What an old ledger held for right when the LMS showed the fact no more is not compared: it knows no better.
                     if play.restored_ms.is_none() || record.state == "present" {
-                        held(&mark, planned, record, &person, &wrong);
+                        let knows_its_writes = play.restored_ms.is_none();
+                        held(&mark, planned, record, &person, knows_its_writes, &wrong);
                     }
                 }
             }
@@ -402,7 +409,14 @@ fn expected(planned: &Planned, facts: &Record) -> Fields {
     fields
 }
 
-fn held(mark: &str, planned: &Planned, record: &RecordView, person: &str, wrong: &dyn Fn(&str, String)) {
+fn held(
+    mark: &str,
+    planned: &Planned,
+    record: &RecordView,
+    person: &str,
+    knows_its_writes: bool,
+    wrong: &dyn Fn(&str, String),
+) {
     let rows = planned.target.rows();
     let ours: Vec<&Row> =
         rows.values().filter(|row| row.origin == Origin::Ours && row.mark.as_deref() == Some(mark)).collect();
@@ -426,9 +440,12 @@ fn held(mark: &str, planned: &Planned, record: &RecordView, person: &str, wrong:
         [row] => {
             let mut fields = row.fields.clone();
             fields.remove("mapping");
+            fields.retain(|_, value| *value != Value::Null);
             let mut wanted = expected(planned, &record.facts);
             // Where nothing is listed nobody sees where it went: it is missing, and the upsert brings it back.
             let is_left = target.was_moved(mark) && stays(planned.when_listed(policies.moved, policies.missing));
+            // What a lost life of the ledger filled may be somebody's by now: it is not blanked when the fact has no such value.
+            fields.retain(|name, _| knows_its_writes || wanted.contains_key(name));
             // What was taken for right stays until the fact says something else than what we had written.
             let adopted =
                 |name: &str, ours: &Value| policies.of_field(name) == Policy::Adopt && wanted.get(name) == Some(ours);

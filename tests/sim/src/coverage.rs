@@ -85,6 +85,11 @@ fn wanted_words() -> Vec<String> {
     let habits = Habit::ALL.into_iter().map(|habit| format!("habit:{habit}"));
     let looks = [
         "heard:during the play",
+        "plan:empty",
+        "plan:applied",
+        "plan:canary applied",
+        "plan:rest applied",
+        "plan:all applied",
         "run:approved",
         "run:approved during the play",
         "shadow:pending",

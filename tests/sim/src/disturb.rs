@@ -195,6 +195,11 @@ impl Play {
                 for planned in self.destinations.iter().filter(|_| self.restored_ms.is_none()) {
                     planned.target.remembers_mapping(&check::settled(self.folder.path(), &planned.target.name));
                 }
+                // Some operators look what that would change in what was written.
+                for number in 0..pick % 4 {
+                    let at = now + self.world.draw(5 * 60_000..8 * HOUR_MS);
+                    self.plan(at, Event::Planning((pick / 4 + number) as u64));
+                }
                 return Some(BeforeStart::Nothing);
             }
             Fault::DestinationPaused => {

@@ -12,6 +12,7 @@ pub mod habit;
 pub mod hook;
 pub mod life;
 pub mod lms;
+pub mod plans;
 pub mod play;
 pub mod scenario;
 pub mod shrink;

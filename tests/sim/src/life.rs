@@ -1,7 +1,7 @@
 //! One life of the daemon: the real store, pipeline and sweep around the fakes, from its start to its stop or crash.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,7 +9,9 @@ use std::time::Duration;
 use anyhow::Context;
 use chrono_tz::Tz;
 use learnsync::config::{self, History, SourceConfig};
-use learnsync::daemon::{Assembly, Bells, BuiltDestination, BuiltRoute, PortalParts, StoreInbox};
+use learnsync::daemon::{
+    Answer, Assembly, Bells, BuiltDestination, BuiltRoute, Desk, Order, PortalParts, Running, StoreInbox,
+};
 use learnsync::domain::chance::{Entropy, Generator};
 use learnsync::domain::drift::Policy;
 use learnsync::domain::ids::RunId;
@@ -283,8 +285,28 @@ impl Life {
     pub async fn approve(&self, run: RunId) -> Result<bool, StoreError> {
         let destination = self.store.approve_run(run).await?;
         // As the daemon does for `learnsync approve`: whoever it is wakes, and looks.
-        self.bells.verify.values().for_each(|bell| bell.ring());
+        self.bells.verify.values().chain(self.bells.apply.values()).for_each(|bell| bell.ring());
         Ok(destination.is_some())
+    }
+
+    /// `learnsync apply`: has a plan written, or so many places of it first.
+    pub async fn apply(&self, file: PathBuf, canary: Option<u64>) -> Answer {
+        let bells = &self.bells;
+        let running = Running {
+            destinations: self.destinations.clone(),
+            deliver: bells.deliver.clone(),
+            sweep_now: self.sweep_now.clone(),
+            verify_now: self.verify_now.clone(),
+            verify: bells.verify.clone(),
+            apply: bells.apply.clone(),
+            sweeps: bells.sweeps.clone(),
+            backfills: bells.backfills.clone(),
+            portals: BTreeMap::new(),
+            refresh: bells.refresh.clone(),
+            absorb: BTreeMap::new(),
+        };
+        let desk = Desk { store: Arc::clone(&self.store), running: Some(running) };
+        desk.carry_out(Order::Apply { file, canary }).await
     }
 
     /// Stops it as an operator does: what has begun is finished.

@@ -22,6 +22,7 @@ use crate::habit::Habit;
 use crate::hook::Hook;
 use crate::life::{Life, Planned, Start};
 use crate::lms::FakeLms;
+use crate::plans::Plan;
 use crate::scenario::{DAY_MS, Scenario};
 use crate::target::{Kind, Target};
 use crate::world::{Seen, World, lock};
@@ -39,8 +40,8 @@ pub const HOUR_MS: i64 = 3_600_000;
 pub const SHADOW: &str = "shadow";
 
 /// How often we look whether all is at rest, and how long at most, in milliseconds.
-const LOOK_MS: i64 = 60_000;
-const REST_WAIT_MAX_MS: i64 = 4 * DAY_MS;
+pub(crate) const LOOK_MS: i64 = 60_000;
+pub(crate) const REST_WAIT_MAX_MS: i64 = 4 * DAY_MS;
 
 /// A course's name; references have the same.
 #[must_use]
@@ -80,6 +81,10 @@ pub enum Event {
     End(End),
     /// The operator approves what guards hold.
     Approval,
+    /// The operator plans what a changed mapping changes in what was written, and applies it.
+    Planning(u64),
+    /// What is left of a plan is applied.
+    Applying(Box<Plan>),
     /// Somebody compares the ledger with what was announced.
     Heard,
 }
@@ -565,10 +570,16 @@ impl Play {
             Event::Fault(fault, pick) => return self.disturb(fault, pick, life).await,
             Event::End(end) => return self.end(end, life).await,
             Event::Approval => {
-                if let Err(StoreError::Full(_)) = self.approve(life).await {
+                if self.approve(life).await.is_err() || self.approve_plans(life).await.is_err() {
                     self.world.say("the operator could not approve");
                 }
             }
+            Event::Planning(pick) => {
+                if let Some((at, rest)) = self.plan_mapping(pick, life).await {
+                    self.plan(at, Event::Applying(Box::new(rest)));
+                }
+            }
+            Event::Applying(plan) => self.apply_rest(&plan, life).await,
             Event::Heard if check::has_read_all(self.folder.path()) => {
                 self.world.reached("heard", "during the play");
                 check::heard(self);
@@ -667,6 +678,8 @@ impl Play {
                     | Event::Fact(_)
                     | Event::End(End::Restored(..))
                     | Event::Heard
+                    | Event::Planning(_)
+                    | Event::Applying(_)
                     | Event::Approval => {}
                     Event::Appears(_) | Event::Hook(_) | Event::End(_) => {
                         let _no_restart = self.happen(event, &mut life).await;
@@ -698,7 +711,9 @@ impl Play {
             life.stop().await;
             return LifeEnd::Stopped(BeforeStart::Nothing);
         }
-        self.rests(&life).await;
+        if self.rests(&life).await {
+            self.apply_all(&life).await;
+        }
         life.sweep();
         if self.rests(&life).await && self.verifies(&life).await {
             check::at_rest(self);
