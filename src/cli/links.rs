@@ -1,4 +1,6 @@
-//! `learnsync links list|pin|unpin`: who a learner is in a destination.
+//! `learnsync links list|pin|unpin|try`: who a learner is in a destination.
+
+mod trial;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -33,6 +35,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Looks up everybody by other rules and says who they would be. Nothing is kept.
+    #[command(
+        after_help = "Example: learnsync links try hr --rule 'employee_number | no_leading_zeros' --rule email --limit 500"
+    )]
+    Try(trial::Options),
     /// Says who a learner is in a destination, whatever the rules say. What the target holds under somebody else moves.
     #[command(after_help = "Example: learnsync links pin hr ana.nowak@example.org 4711")]
     Pin {
@@ -82,6 +89,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
             shown(list.links.len(), list.total);
             Ok(())
         }
+        Command::Try(options) => trial::run(options),
         Command::Pin { with, destination, learner, person, json } => {
             let mut view = with.view()?;
             names::destination(&mut view, destination)?;

@@ -385,7 +385,7 @@ fn late_after_hours() -> u32 {
 }
 
 fn match_rules() -> Vec<MatchRule> {
-    vec![MatchRule::ExternalId, MatchRule::EmployeeNumber, MatchRule::Email]
+    vec![MatchRule::EXTERNAL_ID, MatchRule::EMPLOYEE_NUMBER, MatchRule::EMAIL]
 }
 
 /// Daily hours in which nothing is told.

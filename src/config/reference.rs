@@ -36,8 +36,8 @@ pub enum Type {
     Texts,
     /// One of these words.
     Word(&'static [&'static str]),
-    /// A list of these words.
-    Words(&'static [&'static str]),
+    /// Ways to recognise somebody, as `MatchRule` reads them.
+    Rules,
     /// A time zone of the IANA list.
     Zone,
     /// An address with a port.
@@ -62,7 +62,7 @@ impl Type {
             Self::Table => "table",
             Self::Texts => "table of texts",
             Self::Word(_) => "one word",
-            Self::Words(_) => "list of words",
+            Self::Rules => "list of rules",
             Self::Zone => "time zone",
             Self::Address => "address:port",
             Self::AdminAddress => "address:port or unix:path",
@@ -257,7 +257,8 @@ pub static SETTINGS: &[Setting] = &[
         "How learners are recognised, in order.",
         "[\"external_id\", \"employee_number\", \"email\"]",
     )
-    .limit("at least one").of(Type::Words(&["external_id", "employee_number", "email"])),
+    .limit("at least one; each `external_id`, `employee_number`, `email`, `username = FIELD` or `custom:NAME = FIELD`; behind vertical bars the forms `digits`, `letters_and_digits`, `no_leading_zeros`, `before_at`, `pad:8`")
+    .of(Type::Rules),
     optional("destinations.<destination>.routes", "The routes, by name; without any, the connector's default ones.")
         .limit("names: 1 to 32 of `a-z 0-9 - _`").of(Type::Table),
     required("destinations.<destination>.routes.<route>.record", "Which records it takes.")
@@ -580,7 +581,7 @@ mod tests {
                 "Region" | "RecordKind" | "RouteMode" | "SlotRule" | "WhenMissing" | "DestinationMode" | "Policy"
                 | "GonePolicy" => "one word",
                 "BTreeMap<String, Policy>" => "table of texts",
-                "Vec<MatchRule>" => "list of words",
+                "Vec<MatchRule>" => "list of rules",
                 "BTreeMap<String, String>" => "table of texts",
                 _ => "table",
             };
@@ -593,8 +594,7 @@ mod tests {
     fn every_word_of_the_reference_is_taken_and_no_other_is() {
         let read = |text: &str| super::super::parse(Path::new("x.toml"), text).is_ok();
         for setting in SETTINGS {
-            let (Type::Word(words) | Type::Words(words)) = setting.value else { continue };
-            let is_list = matches!(setting.value, Type::Words(_));
+            let Type::Word(words) = setting.value else { continue };
             let path = setting
                 .path
                 .replace("<portal>", "p")
@@ -605,11 +605,10 @@ mod tests {
             let instead = path.replace(".region", ".url");
             let is_other = |line: &&str| !line.starts_with(&path) && !line.starts_with(&instead);
             let other = file(false).lines().filter(is_other).collect::<Vec<_>>().join("\n");
-            let with = |word: &str| if is_list { format!("[\"{word}\"]") } else { format!("\"{word}\"") };
             for word in words {
-                assert!(read(&format!("{other}\n{path} = {}\n", with(word))), "{path} = {word}");
+                assert!(read(&format!("{other}\n{path} = \"{word}\"\n")), "{path} = {word}");
             }
-            assert!(!read(&format!("{other}\n{path} = {}\n", with("another"))), "{path}");
+            assert!(!read(&format!("{other}\n{path} = \"another\"\n")), "{path}");
         }
     }
 

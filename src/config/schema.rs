@@ -121,7 +121,12 @@ fn plain(setting: &Setting) -> Value {
         (Type::Table, _) => json!({"type": "object"}),
         (Type::Texts, _) => json!({"type": "object", "additionalProperties": {"type": "string"}}),
         (Type::Word(words), _) => json!({"enum": words}),
-        (Type::Words(words), _) => json!({"type": "array", "items": {"enum": words}, "minItems": 1}),
+        (Type::Rules, _) => {
+            let words = ["external_id", "employee_number", "email"];
+            // A field of the target, a custom field of the LMS, or forms follow.
+            let longer = json!({"type": "string", "pattern": "^[a-z_]{5,15}[ ]{0,9}[=|:]{1}[ -~]{1,200}$"});
+            json!({"type": "array", "items": {"anyOf": [{"enum": words}, longer]}, "minItems": 1})
+        }
         (Type::DayTime, _) => json!({"type": "string", "pattern": "^[0-9]{2}:[0-9]{2}$"}),
         (Type::History, _) => json!({
             "anyOf": [{"enum": ["none", "all"]}, {"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"}]

@@ -1,6 +1,6 @@
 //! Why a delivery is set aside, cause by cause, and what helps.
 
-use learnsync_sdk::MatchRule;
+use learnsync_sdk::{MatchBy, MatchRule};
 
 use super::states::{Case, quoted, stillness};
 use super::words::{day, listed, moment};
@@ -32,9 +32,7 @@ pub(super) fn remedy(cause: &Cause) -> (Who, &'static str) {
 
 /// A rule of the ledger as people say it; one of another version as it stands.
 fn of_rule_word(word: &str) -> String {
-    let rules = [MatchRule::ExternalId, MatchRule::EmployeeNumber, MatchRule::Email];
-    let known = rules.iter().find(|rule| rule.to_string() == word);
-    known.map_or_else(|| spaced(word), |rule| of_rule(rule).to_owned())
+    MatchRule::parse(word).map_or_else(|_| spaced(word), |rule| of_rule(&rule))
 }
 
 /// A cause in a few words, for lists.
@@ -372,11 +370,13 @@ fn looked_for(case: &Case<'_>) -> String {
 }
 
 /// A rule as people say it.
-fn of_rule(rule: &MatchRule) -> &'static str {
-    match rule {
-        MatchRule::ExternalId => "the external id",
-        MatchRule::EmployeeNumber => "the employee number",
-        MatchRule::Email => "the e-mail address",
+fn of_rule(rule: &MatchRule) -> String {
+    match &rule.by {
+        MatchBy::ExternalId => "the external id".to_owned(),
+        MatchBy::EmployeeNumber => "the employee number".to_owned(),
+        MatchBy::Email => "the e-mail address".to_owned(),
+        MatchBy::Username => "the login name".to_owned(),
+        MatchBy::Custom(name) => format!("the custom field {name}"),
     }
 }
 

@@ -316,7 +316,8 @@ impl Deliver {
                 ended.push(park(due, Cause::Vanished, "the LMS no longer shows the fact, and it was never written"));
                 continue;
             }
-            if !due.is_wanted && !(due.held_row.is_none() && fail_point::is_broken_on_purpose("removal")) {
+            let is_made_anew = due.held_row.is_none() && fail_point::is_broken_on_purpose("removal");
+            if !due.is_wanted && !is_made_anew {
                 // What is to go needs no fields; and where nothing is, as a look may have shown, nothing is made to be removed.
                 match self.remove(work, due, route, remote_person) {
                     Some(removal) => ready.push(removal),

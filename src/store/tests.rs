@@ -275,7 +275,7 @@ impl Ledger {
                 None => format!("p{}", work.person.0),
             };
             if work.link.is_none() {
-                let rule = learnsync_sdk::MatchRule::Email;
+                let rule = learnsync_sdk::MatchRule::EMAIL;
                 let found = PersonMatch::Found { person: remote.clone(), rule };
                 let found = LinkFound { person: work.person, found };
                 self.store.commit_link(self.hr.id, found).await.expect("the link is kept");

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use learnsync_sdk::{DeliveryError, Learner, MatchRule, PersonMatch};
+use learnsync_sdk::{DeliveryError, Learner, MatchBy, MatchRule, PersonMatch};
 use serde_json::{Map, Value as Json, json};
 
 use crate::client::{Client, unreadable};
@@ -27,13 +27,14 @@ pub(crate) async fn find(
 ) -> Result<PersonMatch, DeliveryError> {
     let mut tried = BTreeSet::new();
     for rule in rules {
-        let Some(folded) = rule.value_of(learner) else { continue };
-        let field = field_of(rule, settings);
+        let Some(given) = rule.given(learner) else { continue };
+        let folded = given.to_lowercase();
+        let field = field_of(rule, settings)?;
         // The external id and the employee number are often the same.
         if !tried.insert((field, folded.clone())) {
             continue;
         }
-        let mut people = look_up(client, settings, field, &given(rule, learner), &folded).await?;
+        let mut people = look_up(client, settings, field, &given, &folded).await?;
         match (people.len(), people.pop_first()) {
             (0, _) | (_, None) => {}
             (1, Some(person)) => return Ok(PersonMatch::Found { person, rule: rule.clone() }),
@@ -46,21 +47,15 @@ pub(crate) async fn find(
     Ok(PersonMatch::NotFound)
 }
 
-fn field_of<'a>(rule: &MatchRule, settings: &'a Settings) -> &'a str {
-    match rule {
-        MatchRule::ExternalId | MatchRule::EmployeeNumber => &settings.employee_number_field,
-        MatchRule::Email => &settings.email_field,
+fn field_of<'a>(rule: &'a MatchRule, settings: &'a Settings) -> Result<&'a str, DeliveryError> {
+    match (&rule.field, &rule.by) {
+        (Some(field), _) => Ok(field),
+        (None, MatchBy::ExternalId | MatchBy::EmployeeNumber) => Ok(&settings.employee_number_field),
+        (None, MatchBy::Email) => Ok(&settings.email_field),
+        (None, MatchBy::Username | MatchBy::Custom(_)) => {
+            Err(rejected(format!("bamboohr has no field of its own for {rule}: name one in match_rules")))
+        }
     }
-}
-
-/// The learner's value as it stands in the LMS.
-fn given(rule: &MatchRule, learner: &Learner) -> String {
-    let value = match rule {
-        MatchRule::ExternalId => &learner.external_id,
-        MatchRule::EmployeeNumber => &learner.employee_number,
-        MatchRule::Email => &learner.email,
-    };
-    value.as_deref().unwrap_or_default().trim().to_owned()
 }
 
 async fn look_up(

@@ -21,9 +21,9 @@ mod tests;
 
 use learnsync_sdk::{
     Account, Action, BlindRepeat, Change, Claim, Connector, ConnectorType, DefaultField, DefaultRoute, DeliveryError,
-    Description, ErrorKind, FieldType, Fields, Learner, ListedPage, ListedRow, MatchRule, Observation, PersonMatch,
-    Place, Receipt, RecordKind, Reference, RouteMode, SettingsError, SlotRule, TargetField, TargetObject, Toolbox,
-    Value, async_trait,
+    Description, ErrorKind, FieldType, Fields, Learner, ListedPage, ListedRow, MatchBy, MatchRule, Observation,
+    PersonMatch, Place, Receipt, RecordKind, Reference, RouteMode, SettingsError, SlotRule, TargetField, TargetObject,
+    Toolbox, Value, async_trait,
 };
 use serde_json::{Map, Value as Json};
 
@@ -109,9 +109,12 @@ impl Connector for Destination {
         for rule in rules {
             // A blank value would match everybody who has none.
             let Some(value) = rule.value_of(learner) else { continue };
-            let field = match rule {
-                MatchRule::ExternalId | MatchRule::EmployeeNumber => "employee_number",
-                MatchRule::Email => "email",
+            let field = match (&rule.field, &rule.by) {
+                (Some(field), _) => field,
+                (None, MatchBy::ExternalId | MatchBy::EmployeeNumber) => "employee_number",
+                (None, MatchBy::Email) => "email",
+                // The configuration is refused before: the example has no such field by itself.
+                (None, MatchBy::Username | MatchBy::Custom(_)) => continue,
             };
             let mut people = self.client.people(field, &value).await?;
             match people.len() {

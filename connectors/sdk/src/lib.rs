@@ -21,7 +21,7 @@ pub use description::{
 };
 pub use error::{DeliveryError, ErrorKind, RetryAfter};
 pub use http::{read_json, refusal};
-pub use person::{Learner, MatchRule, PersonMatch};
+pub use person::{Form, Learner, MatchBy, MatchRule, PersonMatch};
 pub use settings::{nearest, refuse_unknown};
 pub use value::{Fields, Value};
 

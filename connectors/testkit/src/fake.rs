@@ -60,7 +60,7 @@ pub trait Fake: Send + Sync + 'static {
 
     /// The rules by which the target can find people.
     fn match_rules(&self) -> Vec<MatchRule> {
-        vec![MatchRule::EmployeeNumber, MatchRule::Email]
+        vec![MatchRule::EMPLOYEE_NUMBER, MatchRule::EMAIL]
     }
 
     /// Whether a request changes something. Say so for APIs that search with POST.

@@ -51,7 +51,7 @@ async fn changed(learners: u32, each: u32, fields: &[(&str, SourceConfig)]) -> C
         description: world.destination.description.clone(),
         connector,
         history: History::All,
-        match_rules: vec![MatchRule::ExternalId],
+        match_rules: vec![MatchRule::EXTERNAL_ID],
         zone: Tz::UTC,
         telling: world.destination.telling.clone(),
         routes: vec![route],

@@ -96,7 +96,7 @@ async fn an_event_an_ambiguous_person_and_a_parked_record_are_explained_from_a_r
     store.complete_refresh(claimed, read, move |facts| plan.changes(facts)).await.expect("is kept");
     let NextLane::Due(lane) = store.next_lane(hr_rows.id).await.expect("claims") else { panic!("one is due") };
     let candidates = vec!["118".to_owned(), "206".to_owned()];
-    let found = PersonMatch::Ambiguous { rule: MatchRule::Email, candidates };
+    let found = PersonMatch::Ambiguous { rule: MatchRule::EMAIL, candidates };
     store.commit_link(hr_rows.id, LinkFound { person: lane.work.person, found }).await.expect("is kept");
     let due = &lane.work.due[0];
     let next = Next::Parked { cause: Cause::AmbiguousPerson, detail: "hr knows several".to_owned(), is_unknown: false };

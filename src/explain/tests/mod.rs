@@ -54,7 +54,7 @@ fn hr() -> Configured {
         wrong: None,
         routes: vec![route("completions", RecordKind::Completion), route("certificates", RecordKind::Certificate)],
         history: History::None,
-        match_rules: vec![MatchRule::ExternalId, MatchRule::EmployeeNumber, MatchRule::Email],
+        match_rules: vec![MatchRule::EXTERNAL_ID, MatchRule::EMPLOYEE_NUMBER, MatchRule::EMAIL],
         after_unknown: AfterUnknown::Look,
         is_shadow: false,
     }

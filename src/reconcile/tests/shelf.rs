@@ -145,7 +145,7 @@ impl Connector for Shelf {
     async fn find_person(&self, learner: &Learner, _rules: &[MatchRule]) -> Result<PersonMatch, DeliveryError> {
         Ok(PersonMatch::Found {
             person: learner.id.replace("a14c149a-2ce0-41d4-b532-", "p"),
-            rule: MatchRule::ExternalId,
+            rule: MatchRule::EXTERNAL_ID,
         })
     }
 
@@ -258,7 +258,7 @@ pub(crate) async fn world(claims: &'static [Claim], policies: Policies) -> World
         description: description(claims),
         is_shadow: false,
         routes: BTreeMap::from([(hr.routes["done"].id, route)]),
-        match_rules: vec![MatchRule::ExternalId],
+        match_rules: vec![MatchRule::EXTERNAL_ID],
         installation: "test".to_owned(),
         breaker: Mutex::default(),
         gate: Gate::default(),

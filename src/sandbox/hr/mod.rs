@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use learnsync_sdk::{Learner, MatchRule};
+use learnsync_sdk::{Learner, MatchBy, MatchRule};
 
 use super::faults::HrFaults;
 use super::population::{Employee, guid};
@@ -51,11 +51,13 @@ impl Hr {
     /// The employee whom the default match rules find for a learner; none when there is no one or more than one.
     pub(super) fn find(&self, learner: &Learner) -> Option<Employee> {
         let data = self.data();
-        for rule in [MatchRule::ExternalId, MatchRule::EmployeeNumber, MatchRule::Email] {
+        for rule in [MatchRule::EXTERNAL_ID, MatchRule::EMPLOYEE_NUMBER, MatchRule::EMAIL] {
             let Some(value) = rule.value_of(learner) else { continue };
-            let found = match rule {
-                MatchRule::ExternalId | MatchRule::EmployeeNumber => data.by_number(&value),
-                MatchRule::Email => data.by_email(&value),
+            let found = match rule.by {
+                MatchBy::Email => data.by_email(&value),
+                MatchBy::ExternalId | MatchBy::EmployeeNumber | MatchBy::Username | MatchBy::Custom(_) => {
+                    data.by_number(&value)
+                }
             };
             match found {
                 [] => {}

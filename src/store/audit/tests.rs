@@ -77,7 +77,7 @@ async fn healthy() -> Healthy {
     ledger.store.erase_person(ledger.person(4).await).await.expect("erases");
     let store = std::sync::Arc::clone(&ledger.store);
     store.pin_link(ledger.hr.id, ledger.person(3).await, "p9").await.expect("pins");
-    let found = PersonMatch::Ambiguous { rule: MatchRule::Email, candidates: vec!["7".to_owned(), "8".to_owned()] };
+    let found = PersonMatch::Ambiguous { rule: MatchRule::EMAIL, candidates: vec!["7".to_owned(), "8".to_owned()] };
     store.commit_link(ledger.hr.id, LinkFound { person: ledger.person(1).await, found }).await.expect("keeps");
     send(&ledger, |ledger| Some(Next::Uncertain { due_at: Timestamp(ledger.clock_ms() + 86_400_000), counts: true }))
         .await;

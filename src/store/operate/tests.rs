@@ -100,7 +100,7 @@ async fn what_a_person_pinned_while_the_rules_looked_stands() {
     ledger.deliver(&Says::Takes).await;
     let person = ledger.person(1).await;
     ledger.store.pin_link(ledger.hr.id, person, "other").await.expect("pins");
-    let found = PersonMatch::Found { person: "p1".to_owned(), rule: MatchRule::Email };
+    let found = PersonMatch::Found { person: "p1".to_owned(), rule: MatchRule::EMAIL };
     let stands = ledger.store.commit_link(ledger.hr.id, LinkFound { person, found }).await.expect("is kept");
     assert_eq!(stands.as_deref(), Some("other"));
     let NextLane::Due(lane) = ledger.store.next_lane(ledger.hr.id).await.expect("claims") else { panic!("is due") };

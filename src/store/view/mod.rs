@@ -2,6 +2,7 @@
 
 pub mod browse;
 mod learner;
+pub mod people;
 pub mod plan;
 pub mod receipt;
 pub mod runs;

@@ -153,7 +153,7 @@ impl Planned {
             description: self.target.description(),
             connector,
             history: self.history,
-            match_rules: vec![MatchRule::ExternalId],
+            match_rules: vec![MatchRule::EXTERNAL_ID],
             zone: self.zone,
             telling: self.telling(),
             routes,

@@ -780,7 +780,7 @@ impl Target {
 
     async fn find(&self, learner: &Learner) -> Result<PersonMatch, DeliveryError> {
         self.enter(&format!("{}.find_person", self.name)).await?;
-        let rule = MatchRule::ExternalId;
+        let rule = MatchRule::EXTERNAL_ID;
         let Some(external_id) = learner.external_id.clone() else { return Ok(PersonMatch::NotFound) };
         let person = self.person_of(&external_id);
         Ok(match self.is_unfindable(&external_id) {

@@ -19,7 +19,7 @@ use crate::BambooHr;
 const TRAINING: &str = "training";
 const TABLE: &str = "table:customCertifications";
 const MARK: &str = "learnsync:acme:completion/5b0c";
-const RULES: [MatchRule; 3] = [MatchRule::ExternalId, MatchRule::EmployeeNumber, MatchRule::Email];
+const RULES: [MatchRule; 3] = [MatchRule::EXTERNAL_ID, MatchRule::EMPLOYEE_NUMBER, MatchRule::EMAIL];
 
 fn date(text: &str) -> Value {
     Value::Date(text.parse().expect("a date"))
@@ -139,16 +139,35 @@ async fn a_person_is_found_by_the_first_rule_that_matches_anyone() {
     let find = async |number: &str, email: &str| {
         connector.find_person(&learner(number, email), &RULES).await.expect("the fake can be asked")
     };
-    assert_eq!(find("E-7", "grace@example.com").await, found("7", MatchRule::EmployeeNumber));
-    assert_eq!(find("E-77", "Grace@Example.com").await, found("8", MatchRule::Email));
+    assert_eq!(find("E-7", "grace@example.com").await, found("7", MatchRule::EMPLOYEE_NUMBER));
+    assert_eq!(find("E-77", "Grace@Example.com").await, found("8", MatchRule::EMAIL));
     assert_eq!(find("E-77", "nobody@example.com").await, PersonMatch::NotFound);
+}
+
+#[tokio::test]
+async fn a_rule_may_name_the_field_and_bring_the_value_into_its_form() {
+    let fake = Fake::start().await;
+    fake.company().add_person("17", "00000815", "badge@example.com", true);
+    let connector = fake.connector();
+    let custom = |value: &str| Learner {
+        custom: [("string3".to_owned(), value.to_owned())].into(),
+        username: Some("Badge@Example.com".to_owned()),
+        ..learner("", "")
+    };
+    for (rule, learner) in
+        [("custom:string3 = employeeNumber | digits | pad:8", custom("B-815")), ("username = email", custom(""))]
+    {
+        let rule = MatchRule::parse(rule).expect("a rule");
+        let answer = connector.find_person(&learner, std::slice::from_ref(&rule)).await;
+        assert_eq!(answer, Ok(found("17", rule)));
+    }
 }
 
 #[tokio::test]
 async fn an_inactive_person_is_found() {
     let fake = Fake::start().await;
     let answer = fake.connector().find_person(&learner("E-8", ""), &RULES).await.expect("the fake can be asked");
-    assert_eq!(answer, found("8", MatchRule::EmployeeNumber));
+    assert_eq!(answer, found("8", MatchRule::EMPLOYEE_NUMBER));
     let filter = fake.company().bodies[0]["filter"].clone();
     assert!(!filter.to_string().contains("status"), "{filter}");
 }
@@ -160,7 +179,7 @@ async fn a_quote_in_a_value_is_doubled_and_cannot_change_the_filter() {
     assert_eq!(fake.company().bodies[0]["filter"], "employeeNumber eq 'o''9'");
     assert_eq!(answer, PersonMatch::NotFound, "the fake is not blind to case");
     let answer = fake.connector().find_person(&learner("O'9", ""), &RULES).await.expect("the fake can be asked");
-    assert_eq!(answer, found("9", MatchRule::EmployeeNumber));
+    assert_eq!(answer, found("9", MatchRule::EMPLOYEE_NUMBER));
 }
 
 #[tokio::test]
@@ -169,7 +188,7 @@ async fn an_ambiguous_person_is_never_guessed() {
     fake.company().add_person("17", "E-7", "other@example.com", true);
     let answer = fake.connector().find_person(&learner("E-7", "ada@example.com"), &RULES).await;
     let candidates = vec!["17".to_owned(), "7".to_owned()];
-    assert_eq!(answer, Ok(PersonMatch::Ambiguous { rule: MatchRule::EmployeeNumber, candidates }));
+    assert_eq!(answer, Ok(PersonMatch::Ambiguous { rule: MatchRule::EMPLOYEE_NUMBER, candidates }));
 }
 
 #[tokio::test]
@@ -179,7 +198,7 @@ async fn a_server_that_passes_over_the_filter_hands_us_no_stranger() {
     let connector = fake.connector();
     assert_eq!(connector.find_person(&learner("E-77", ""), &RULES).await, Ok(PersonMatch::NotFound));
     let answer = connector.find_person(&learner("E-8", ""), &RULES).await;
-    assert_eq!(answer, Ok(found("8", MatchRule::EmployeeNumber)));
+    assert_eq!(answer, Ok(found("8", MatchRule::EMPLOYEE_NUMBER)));
 }
 
 #[tokio::test]
@@ -197,7 +216,7 @@ async fn flat_rows_without_a_fields_object_are_read_too() {
     let flat = r#"{"data": [{"employeeId": 7, "employeeNumber": "E-7"}], "meta": {"totalPages": 1}}"#;
     fake.company().fail("POST /api/v2", Fault::Answer(200, vec![], flat));
     let answer = fake.connector().find_person(&learner("E-7", ""), &RULES).await;
-    assert_eq!(answer, Ok(found("7", MatchRule::EmployeeNumber)));
+    assert_eq!(answer, Ok(found("7", MatchRule::EMPLOYEE_NUMBER)));
 }
 
 // ---- putting ----

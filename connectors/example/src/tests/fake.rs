@@ -238,7 +238,7 @@ impl Fake for Target {
     }
 
     fn match_rules(&self) -> Vec<MatchRule> {
-        vec![MatchRule::ExternalId, MatchRule::EmployeeNumber, MatchRule::Email]
+        vec![MatchRule::EXTERNAL_ID, MatchRule::EMPLOYEE_NUMBER, MatchRule::EMAIL]
     }
 }
 

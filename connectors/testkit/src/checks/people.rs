@@ -1,6 +1,6 @@
 //! People: found by the rules, in their order, or not at all.
 
-use learnsync_sdk::{ErrorKind, Learner, MatchRule, PersonMatch};
+use learnsync_sdk::{ErrorKind, Learner, MatchBy, MatchRule, PersonMatch};
 
 use crate::bench::{Bench, Checked, ensure, fail, skip, wants_error, wants_kind_of, wants_ok};
 use crate::{Fault, Which};
@@ -45,20 +45,20 @@ pub(crate) async fn a_person_is_found_by_each_rule(bench: &Bench<'_>) -> Checked
 pub(crate) async fn the_first_rule_that_matches_anyone_decides(bench: &Bench<'_>) -> Checked {
     let rules = bench.fake.match_rules();
     let (Some(number), true) = (
-        rules.iter().find(|rule| matches!(rule, MatchRule::EmployeeNumber | MatchRule::ExternalId)),
-        rules.contains(&MatchRule::Email),
+        rules.iter().find(|rule| matches!(rule.by, MatchBy::EmployeeNumber | MatchBy::ExternalId)),
+        rules.contains(&MatchRule::EMAIL),
     ) else {
         return skip("the target finds people by one thing only");
     };
     let by_number = bench.fake.add_person(NUMBER, "another@example.com");
     let by_email = bench.fake.add_person("K-1", EMAIL);
     let both = learner(NUMBER, EMAIL);
-    let order = [number.clone(), MatchRule::Email];
+    let order = [number.clone(), MatchRule::EMAIL];
     wants_found(bench, &both, &order, &by_number, number).await?;
-    let reversed = [MatchRule::Email, number.clone()];
-    wants_found(bench, &both, &reversed, &by_email, &MatchRule::Email).await?;
+    let reversed = [MatchRule::EMAIL, number.clone()];
+    wants_found(bench, &both, &reversed, &by_email, &MatchRule::EMAIL).await?;
     // A rule that finds nobody hands over to the next.
-    wants_found(bench, &learner("K-0", EMAIL), &order, &by_email, &MatchRule::Email).await
+    wants_found(bench, &learner("K-0", EMAIL), &order, &by_email, &MatchRule::EMAIL).await
 }
 
 pub(crate) async fn nobody_is_not_found(bench: &Bench<'_>) -> Checked {
@@ -74,11 +74,14 @@ pub(crate) async fn nobody_is_not_found(bench: &Bench<'_>) -> Checked {
 pub(crate) async fn several_people_are_ambiguous_and_never_guessed(bench: &Bench<'_>) -> Checked {
     for rule in bench.fake.match_rules() {
         bench.fake.reset();
-        let (first, second, by_other) = match rule {
-            MatchRule::ExternalId | MatchRule::EmployeeNumber => {
+        let (first, second, by_other) = match rule.by {
+            MatchBy::ExternalId | MatchBy::EmployeeNumber => {
                 ((NUMBER, "one@example.com"), (NUMBER, EMAIL), learner(NUMBER, EMAIL))
             }
-            MatchRule::Email => (("K-1", EMAIL), (NUMBER, EMAIL), learner(NUMBER, EMAIL)),
+            // The fake's people have a number and an address.
+            MatchBy::Email | MatchBy::Username | MatchBy::Custom(_) => {
+                (("K-1", EMAIL), (NUMBER, EMAIL), learner(NUMBER, EMAIL))
+            }
         };
         let mut wanted = [bench.fake.add_person(first.0, first.1), bench.fake.add_person(second.0, second.1)];
         wanted.sort();

@@ -234,7 +234,7 @@ impl Connector for Destination {
                 Some(Defect::MatchesTheBeginning) => value.trim_end_matches(".org").trim_end_matches("11").to_owned(),
                 _ => value,
             };
-            let name = if rule == MatchRule::Email { "email" } else { "number" };
+            let name = if rule == MatchRule::EMAIL { "email" } else { "number" };
             let found = match self.people(name, &value).await {
                 Err(_) if self.is(Defect::CallsErrorsNobody) => Vec::new(),
                 Err(error) if self.is(Defect::NamesPeopleInErrors) => {

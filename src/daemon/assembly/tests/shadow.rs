@@ -38,7 +38,7 @@ async fn a_destination_in_shadow_is_read_and_compared_and_cannot_be_written_to()
         description: world.destination.description.clone(),
         connector: Arc::new(shelf::Shelf(Arc::clone(&world.rows))),
         history: History::All,
-        match_rules: vec![MatchRule::ExternalId],
+        match_rules: vec![MatchRule::EXTERNAL_ID],
         zone: Tz::UTC,
         telling: world.destination.telling.clone(),
         routes: vec![route_of(&route)],
