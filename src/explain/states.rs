@@ -174,8 +174,8 @@ fn settled(case: &Case<'_>) -> Said {
         said.verdict = Verdict::ThereButOlder;
         said.because += &format!(" Since {at} the LMS no longer shows it.");
         said.next = format!(
-            "It stays in {label}: learnsync removes nothing because a reading of the LMS did not show it. The LMS is read \
-             again {}.",
+            "It stays in {label}: what one reading of the LMS does not show is not removed, and what two complete ones do \
+             not show only where gone = \"withdraw\" says so. The LMS is read again {}.",
             next_night(case.given)
         );
         said.help =
