@@ -141,6 +141,7 @@ const CHECKS: &[Check] = &[
     Check::sealed("profiles", "a person's profile can be opened, and its digest is its own", sealed::profiles),
     Check::sealed("words", "a target's words can be opened, and are those of the attempt's hash", sealed::words),
     Check::sealed("receipts", "a receipt can be opened, and holds the words of an attempt", sealed::receipts),
+    Check::sealed("holdings", "what is remembered of a place can be opened, and was written there", sealed::holdings),
     Check::sealed("bodies", "every webhook can be opened, under the key of its day", sealed::bodies),
     Check::sealed("secrets", "what portals and backfills have sealed can be opened", sealed::secrets),
     Check::sealed("keys", "nobody who was erased has a key", sealed::keys),

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use chrono_tz::Tz;
-use learnsync_sdk::{Learner, PersonMatch, RecordKind, RouteMode, SlotRule};
+use learnsync_sdk::{Fields, Learner, PersonMatch, RecordKind, RouteMode, SlotRule, Value};
+use sha2::{Digest, Sha256};
 
 use super::{
     DestinationRows, DestinationSpec, NewEvent, NextLane, NextSubject, Open, Read, RefreshCounts, RouteSpec, Store,
@@ -295,13 +296,15 @@ impl Ledger {
             detail: "the target says no".to_owned(),
             is_unknown,
         };
+        let written = Fields::from([("title".to_owned(), Value::Text("Fire safety".to_owned()))]);
+        let digest = Sha256::digest(serde_json::to_vec(&written).expect("fields are plain data")).to_vec();
         let (outcome, status, next) = match says {
             Says::Takes => {
                 let held = Held {
                     person: remote.to_owned(),
                     row: Some(format!("row{}", due.id)),
                     mapping: self.hr.routes["done"].mapping,
-                    fields: None,
+                    fields: Some(written.clone()),
                 };
                 ("taken", 201, Next::Settled(held))
             }
@@ -321,7 +324,7 @@ impl Ledger {
                 status: Some(status),
                 remote_row: None,
                 words: "its own words".to_owned(),
-                fields_digest: None,
+                fields_digest: matches!(says, Says::Takes).then_some(digest),
             }),
             next,
         }

@@ -405,6 +405,7 @@ pub(super) fn erased(db: &mut SqliteConnection, tally: &mut Tally) -> Result<(),
             or exists (select 1 from link l where l.person_id = p.id and l.is_pinned = 0)
             or exists (select 1 from delivery d where d.person_id = p.id
                 and (d.state <> 'skipped' or d.cause <> 'erased' or d.receipt is not null))
+            or exists (select 1 from delivery d join holding h on h.delivery_id = d.id where d.person_id = p.id)
             or exists (select 1 from delivery d join attempt a on a.delivery_id = d.id where d.person_id = p.id and a.words is not null))",
     )
 }

@@ -6,8 +6,10 @@ use diesel::connection::DefaultLoadingMode;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Nullable, Text};
 use learnsync_sdk::Learner;
+use sha2::{Digest, Sha256};
 
 use super::Tally;
+use crate::domain::drift::Holding;
 use crate::domain::fingerprint;
 use crate::domain::ids::SubjectId;
 use crate::domain::record::Record;
@@ -283,6 +285,48 @@ pub(super) fn receipts(db: &mut SqliteConnection, keys: &mut Keys, tally: &mut T
         }
     }
     end(current, tally);
+    Ok(())
+}
+
+/// What is remembered of places. The digest of what a place is known to hold is plain SHA-256 over its fields as JSON (`preview::digest_of`).
+pub(super) fn holdings(db: &mut SqliteConnection, keys: &mut Keys, tally: &mut Tally) -> Result<(), StoreError> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = BigInt)]
+        id: i64,
+        #[diesel(sql_type = BigInt)]
+        subject: i64,
+        #[diesel(sql_type = Binary)]
+        state: Vec<u8>,
+        #[diesel(sql_type = Nullable<Binary>)]
+        digest: Option<Vec<u8>>,
+    }
+    let all = "select d.id as id, p.subject_id as subject, h.state as state, d.held_fields_digest as digest
+        from person p cross join delivery d on d.person_id = p.id cross join holding h on h.delivery_id = d.id order by p.id";
+    for row in diesel::sql_query(all).load_iter::<Row, DefaultLoadingMode>(db)? {
+        let row = row?;
+        tally.rows += 1;
+        let plain = match keys.open_of(row.subject, &row.state)? {
+            Opened::Plain(plain) => plain,
+            Opened::Erased => continue,
+            Opened::Closed => {
+                tally.found(|| format!("delivery {}: what is remembered cannot be opened", row.id));
+                continue;
+            }
+        };
+        let written = match serde_json::from_slice::<Holding>(&plain) {
+            Ok(holding) => holding.written,
+            Err(_) => {
+                tally.found(|| format!("delivery {}: what is remembered cannot be read", row.id));
+                continue;
+            }
+        };
+        let written =
+            written.and_then(|fields| serde_json::to_vec(&fields).ok()).map(|json| Sha256::digest(json).to_vec());
+        if written.zip(row.digest).is_some_and(|(written, digest)| written != digest) {
+            tally.found(|| format!("delivery {}: what is remembered was not written there last", row.id));
+        }
+    }
     Ok(())
 }
 
