@@ -1,4 +1,16 @@
-//! Digests as text: lower-case hexadecimal, two letters a byte.
+//! The digest of fields, and digests as text: lower-case hexadecimal, two letters a byte.
+
+use learnsync_sdk::Fields;
+use sha2::{Digest, Sha256};
+
+/// SHA-256 over fields as JSON: whether a place holds them is told by it.
+///
+/// # Panics
+/// Never: fields are plain data.
+#[must_use]
+pub fn digest_of(fields: &Fields) -> Vec<u8> {
+    Sha256::digest(serde_json::to_vec(fields).expect("fields are plain data")).to_vec()
+}
 
 /// Bytes as text.
 #[must_use]

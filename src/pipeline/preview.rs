@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use learnsync_sdk::{Fields, Learner, Value};
-use sha2::{Digest, Sha256};
 
 use super::destination::Route;
 use crate::domain::delivery::Cause;
+use crate::domain::digest::digest_of;
 use crate::domain::drift::{Holding, same};
 use crate::domain::plan_file::FieldChange;
 use crate::domain::record::Record;
@@ -28,15 +28,6 @@ pub enum Preview {
     },
     /// The mapping makes nothing of it: it would stay as it is.
     Refused(Cause),
-}
-
-/// The digest by which fields are recognised.
-///
-/// # Panics
-/// Never: fields are plain data.
-#[must_use]
-pub fn digest_of(fields: &Fields) -> Vec<u8> {
-    Sha256::digest(serde_json::to_vec(fields).expect("fields are plain data")).to_vec()
 }
 
 /// What is to stand in a row that we wrote before: what the mapping makes, and nothing in fields that we filled and of which it makes nothing any

@@ -55,7 +55,7 @@ impl Work for Apply {
             info!(destination = name, run = %run.id, "The plan was applied to {name}: {lines} places");
             return Ok(Turn::Worked);
         }
-        if let Some(because) = self.is_of_another_mapping(&progress) {
+        if let Some(because) = self.given_up_because(&progress) {
             warn!(destination = name, run = %run.id, "The plan is given up: {because}");
             self.store.finish_apply(run.id, progress, Some(because)).await?;
             return Ok(Turn::Worked);
@@ -77,7 +77,7 @@ impl Work for Apply {
 
 impl Apply {
     /// Why what is left of a plan would be written otherwise than it says.
-    fn is_of_another_mapping(&self, progress: &ApplyProgress) -> Option<String> {
+    fn given_up_because(&self, progress: &ApplyProgress) -> Option<String> {
         let is_other =
             |route: &&Route| progress.mappings.get(&route.name).is_some_and(|digest| digest != route.mapping.digest());
         let route = self.destination.routes.values().find(is_other)?;

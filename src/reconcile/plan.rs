@@ -62,6 +62,17 @@ pub enum PlanError {
     Written(PathBuf, #[source] std::io::Error),
 }
 
+/// Whether nobody said that a destination is to be left alone now.
+///
+/// # Errors
+/// It is paused, or the ledger cannot be read.
+pub fn may_be_asked(view: &mut View, destination: &Destination, now: Timestamp) -> Result<(), PlanError> {
+    match view.pause_of(destination.id, now)? {
+        Some((cause, until)) => Err(PlanError::Paused { name: destination.name.clone(), cause, until }),
+        None => Ok(()),
+    }
+}
+
 fn until_words(until: &Option<Timestamp>) -> String {
     until.map(|until| format!(" until {until}")).unwrap_or_default()
 }
@@ -182,12 +193,7 @@ impl<'a> Planner<'a> {
     fn may_ask(&mut self, now: Timestamp) -> Result<(), PlanError> {
         let routes = self.destination.routes.values();
         let asks = self.is_observed || routes.into_iter().any(|route| !route.mapping.reference_kinds().is_empty());
-        match self.view.pause_of(self.destination.id, now)? {
-            Some((cause, until)) if asks => {
-                Err(PlanError::Paused { name: self.destination.name.clone(), cause, until })
-            }
-            Some(_) | None => Ok(()),
-        }
+        if asks { may_be_asked(self.view, self.destination, now) } else { Ok(()) }
     }
 
     fn head(&self, made_at: Timestamp) -> PlanHead {

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use chrono_tz::Tz;
 use learnsync_sdk::{Fields, Learner, PersonMatch, RecordKind, RouteMode, SlotRule, Value};
-use sha2::{Digest, Sha256};
 
 use super::{
     DestinationRows, DestinationSpec, NewEvent, NextLane, NextSubject, Open, Read, RefreshCounts, RouteSpec, Store,
@@ -18,6 +17,7 @@ use super::{
 use crate::config::History;
 use crate::domain::chance::Generator;
 use crate::domain::delivery::{Attempt, AttemptAction, Cause, DueDelivery, Held, LinkFound, Next, Outcome};
+use crate::domain::digest::digest_of;
 use crate::domain::event::{EventName, RawEvent, Reading};
 use crate::domain::ids::PersonId;
 use crate::domain::record::{ReadRecords, Record};
@@ -297,7 +297,7 @@ impl Ledger {
             is_unknown,
         };
         let written = Fields::from([("title".to_owned(), Value::Text("Fire safety".to_owned()))]);
-        let digest = Sha256::digest(serde_json::to_vec(&written).expect("fields are plain data")).to_vec();
+        let digest = digest_of(&written);
         let (outcome, status, next) = match says {
             Says::Takes => {
                 let held = Held {

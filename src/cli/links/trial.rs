@@ -11,6 +11,7 @@ use crate::config::Files;
 use crate::daemon::verdict;
 use crate::domain::time::{Clock, SystemClock};
 use crate::pipeline::destination::Destination;
+use crate::reconcile::plan::may_be_asked;
 use crate::store::view::View;
 use crate::store::view::people::KnownPerson;
 
@@ -134,10 +135,7 @@ async fn tried(
     clock: &dyn Clock,
 ) -> Result<Trial, Failure> {
     let name = &destination.name;
-    if let Some((cause, until)) = view.pause_of(destination.id, clock.now()).context("read the store")? {
-        let until = until.map(|until| format!(" until {until}")).unwrap_or_default();
-        return Err(anyhow!("{name} is paused ({cause}){until}: nothing is asked of it until then").into());
-    }
+    may_be_asked(view, destination, clock.now()).map_err(anyhow::Error::from)?;
     let rules_told = rules.iter().map(ToString::to_string).collect();
     let mut trial = Trial { destination: name.clone(), rules: rules_told, ..Trial::default() };
     let mut after = 0;

@@ -6,9 +6,9 @@ use diesel::connection::DefaultLoadingMode;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Nullable, Text};
 use learnsync_sdk::Learner;
-use sha2::{Digest, Sha256};
 
 use super::Tally;
+use crate::domain::digest::digest_of;
 use crate::domain::drift::Holding;
 use crate::domain::fingerprint;
 use crate::domain::ids::SubjectId;
@@ -288,7 +288,7 @@ pub(super) fn receipts(db: &mut SqliteConnection, keys: &mut Keys, tally: &mut T
     Ok(())
 }
 
-/// What is remembered of places. The digest of what a place is known to hold is plain SHA-256 over its fields as JSON (`preview::digest_of`).
+/// What is remembered of places.
 pub(super) fn holdings(db: &mut SqliteConnection, keys: &mut Keys, tally: &mut Tally) -> Result<(), StoreError> {
     #[derive(QueryableByName)]
     struct Row {
@@ -321,9 +321,7 @@ pub(super) fn holdings(db: &mut SqliteConnection, keys: &mut Keys, tally: &mut T
                 continue;
             }
         };
-        let written =
-            written.and_then(|fields| serde_json::to_vec(&fields).ok()).map(|json| Sha256::digest(json).to_vec());
-        if written.zip(row.digest).is_some_and(|(written, digest)| written != digest) {
+        if written.zip(row.digest).is_some_and(|(written, digest)| digest_of(&written) != digest) {
             tally.found(|| format!("delivery {}: what is remembered was not written there last", row.id));
         }
     }

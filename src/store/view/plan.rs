@@ -16,6 +16,7 @@ use crate::store::schema::{
     attempt, delivery, destination, holding, installation, mapping_version, person, record, route,
 };
 use crate::store::seal::{keyed_plan, person_scope};
+use crate::store::topology::{Access, access_of};
 use crate::store::{DestinationRows, RouteRows, StoreError};
 
 /// People whose places are read at once.
@@ -195,13 +196,10 @@ impl View {
         destination_id: DestinationId,
         now: Timestamp,
     ) -> Result<Option<(String, Option<Timestamp>)>, StoreError> {
-        let (state, cause, until): (String, Option<String>, Option<i64>) = destination::table
-            .find(destination_id.0)
-            .select((destination::state, destination::pause_cause, destination::paused_until))
-            .first(&mut self.db)?;
-        let until = until.map(Timestamp);
-        let is_over = until.is_some_and(|until| until <= now);
-        Ok((state == "paused" && !is_over).then(|| (cause.unwrap_or_default(), until)))
+        Ok(match access_of(&mut self.db, destination_id)? {
+            Access::Paused { cause, until } if until.is_none_or(|until| until > now) => Some((cause, until)),
+            Access::Paused { .. } | Access::Open | Access::Retired => None,
+        })
     }
 
     /// How long the newest writes to a destination took on average, in milliseconds; none where nothing was written.
@@ -218,5 +216,26 @@ impl View {
             .load(&mut self.db)?;
         let sum: i64 = times.iter().map(|(began, ended)| ended - began).sum();
         Ok((!times.is_empty()).then(|| sum as f64 / times.len() as f64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::domain::time::Timestamp;
+    use crate::store::tests::Ledger;
+
+    #[tokio::test]
+    async fn a_pause_holds_to_its_end_and_one_by_an_operator_until_a_person_ends_it() {
+        let ledger = Ledger::new().await;
+        let hr = ledger.hr.id;
+        let (now, until) = (Timestamp(ledger.clock_ms()), Timestamp(ledger.clock_ms() + 60_000));
+        let pause_at = |at| ledger.view().pause_of(hr, at).expect("reads");
+        assert_eq!(pause_at(now), None);
+        ledger.store.pause_destination(hr, "throttled", Some(until)).await.expect("pauses");
+        assert_eq!(pause_at(now), Some(("throttled".to_owned(), Some(until))));
+        assert_eq!(pause_at(until), None, "it is over");
+        // The time that the target asked for is kept beside it, and does not end it.
+        ledger.store.pause_by_operator(hr, "an upgrade").await.expect("pauses");
+        assert_eq!(pause_at(until), Some(("operator".to_owned(), None)));
     }
 }
